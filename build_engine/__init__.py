@@ -1,0 +1,1 @@
+"""The offline half: checkpoint -> ONNX -> compiled bundle."""

@@ -1,0 +1,9 @@
+"""Errors of the build that a person can act on: one message, naming the file, tensor or option."""
+
+
+class BuildError(Exception):
+    """A build cannot go on; the message is for the user."""
+
+
+class CheckpointError(BuildError):
+    """A checkpoint is missing, truncated, corrupt or of a kind that is not supported."""

@@ -1,0 +1,1 @@
+"""Model recipes: one TOML file each, shipped as package data."""

@@ -1,0 +1,105 @@
+"""The manifest of an engine bundle: the one description of what was built, from what, and for which runtime.
+
+``runtime.bundle`` owns the schema; ``build_engine`` writes through it. A directory without a readable
+manifest is not a bundle.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from runtime.bundle.architecture import Architecture
+
+SCHEMA_VERSION = 1
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the weights came from.
+
+    Attributes:
+        kind: ``gguf`` or ``huggingface``.
+        name: Recipe name or file name, for people.
+        path: Absolute path read at build time.
+        digest: SHA-256 over the checkpoint's bytes.
+    """
+
+    kind: str
+    name: str
+    path: str
+    digest: str
+
+
+class KvLayout(msgspec.Struct, frozen=True, kw_only=True):
+    """The layout of the KV cache that the graph's ops read.
+
+    Attributes:
+        kind: ``paged`` (blocks of ``block_size``) or ``linear`` (one block a sequence).
+        block_size: Tokens in a block.
+        dtype: Element type of the pools.
+        order: Axis order of a pool, for people: the executor's op alone interprets a block.
+    """
+
+    kind: Literal["paged", "linear"] = "paged"
+    block_size: int = 16
+    dtype: Literal["float16", "float32"] = "float16"
+    order: str = "block,kv_head,token,dim"
+
+
+class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of the bundle: relative name, size in bytes and SHA-256."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the built engine is from the float32 reference on the checked-in text.
+
+    Attributes:
+        tokens: Positions compared, teacher-forced.
+        mean_kl: Mean KL divergence KL(reference || engine), in nats.
+        top1_agreement: Share of positions with the same argmax.
+        perplexity: Of the engine.
+        reference_perplexity: Of the float32 reference.
+    """
+
+    tokens: int
+    mean_kl: float
+    top1_agreement: float
+    perplexity: float
+    reference_perplexity: float
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a start has to know before it loads a byte of the engine.
+
+    Attributes:
+        target: ``cpu``, ``cuda``, ``tensorrt`` or ``tensorrt-rtx``.
+        target_versions: Package name -> version the engine was compiled with.
+        precision: Of the linear layers, e.g. ``q8-g32`` or ``fp32``.
+        eos_token_ids: Ids that end a sample.
+        bos_token_id: Beginning-of-sequence id, or -1.
+        limits: Upper bounds baked into the engine by name (the CPU target bakes in only ``context_length``).
+        build_seconds: Wall time of the build.
+        build_peak_bytes: Peak resident memory of the build.
+    """
+
+    schema: int = SCHEMA_VERSION
+    name: str
+    source: Source
+    architecture: Architecture
+    target: str
+    target_versions: dict[str, str]
+    precision: str
+    kv: KvLayout
+    eos_token_ids: tuple[int, ...]
+    bos_token_id: int = -1
+    limits: dict[str, int] = {}
+    files: tuple[FileEntry, ...] = ()
+    build_seconds: float = 0.0
+    build_peak_bytes: int = 0
+    created: str = ""
+    verification: Verification | None = None

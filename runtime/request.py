@@ -1,0 +1,66 @@
+"""What one generation request asks for, after validation: plain data, standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+
+class FinishReason(IntEnum):
+    """Why a sample ended; an int so that it is compact on the wire."""
+
+    NONE = 0
+    STOP = 1
+    LENGTH = 2
+    ABORT = 3
+    ERROR = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """Sampling parameters of one request, already in range.
+
+    Whoever builds one has checked it: ``server.validation`` at the door for what clients send. Greedy decoding
+    is ``top_k == 1``. Field meanings and the order in which they apply are those of LightLLM's pipeline, which
+    ``runtime.sampling.reference`` spells out.
+
+    Attributes:
+        temperature: Divides the logits; greater than 0.
+        top_p: Nucleus mass in (0, 1].
+        top_k: Ranks kept; -1 keeps the whole vocabulary.
+        presence_penalty: Subtracted once from each token already counted; at least 0.
+        frequency_penalty: Subtracted once per occurrence of a counted token; at least 0.
+        repetition_penalty: Divides positive and multiplies negative logits of counted tokens; at least 1.
+        decay_start: Generated tokens after which EOS starts to grow more likely.
+        decay_factor: Growth per token of the EOS logit beyond ``decay_start``; 1.0 is off.
+        input_penalty: Whether prompt tokens count for the three penalties too.
+        max_new_tokens: Upper bound on generated tokens; at least 1.
+        min_new_tokens: EOS is masked until this token may be it; at least 1.
+        ignore_eos: EOS does not end the request.
+        stop_sequences: Token-id sequences that end the output when they are its suffix.
+        allowed_token_ids: When not empty, only these ids can be drawn.
+        seed: Key of the counter-based random draws, in [0, 2**64).
+        prompt_logprobs: Report the log-probability of each prompt token; skips the prefix-cache lookup.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 1
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    decay_start: int = 1
+    decay_factor: float = 1.0
+    input_penalty: bool = False
+    max_new_tokens: int = 16
+    min_new_tokens: int = 1
+    ignore_eos: bool = False
+    stop_sequences: tuple[tuple[int, ...], ...] = field(default=())
+    allowed_token_ids: tuple[int, ...] = field(default=())
+    seed: int = 0
+    prompt_logprobs: bool = False
+
+    @property
+    def penalised(self) -> bool:
+        """Whether any of the three count-based penalties is on."""
+        return self.presence_penalty != 0.0 or self.frequency_penalty != 0.0 or self.repetition_penalty != 1.0

@@ -1,0 +1,47 @@
+"""A snapshot of the engine's load and counters."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class EngineStats(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """Gauges are of the moment, ``*_total`` fields count since the engine started.
+
+    Attributes:
+        running: Samples in flight.
+        waiting: Requests queued.
+        paused: Of ``waiting``, those preempted.
+        used_tokens: KV tokens referenced by running samples, in whole blocks.
+        cached_tokens: KV tokens in the prefix cache that nothing references.
+        capacity_tokens: KV tokens in all.
+        peak_tokens: Estimated future maximum of KV tokens of the admitted batch.
+        steps_total: Steps executed.
+        prompt_tokens_total: Prompt tokens of admitted requests.
+        computed_tokens_total: Tokens run through the model.
+        generated_tokens_total: Tokens sampled and kept.
+        preemptions_total: Samples preempted.
+        prefix_queries_total: Prompt tokens looked up in the prefix cache.
+        prefix_hits_total: Prompt tokens found there.
+        rejected_total: Requests refused.
+        step_seconds_total: Time spent in steps.
+        last_batch_rows: Sequences in the last step.
+    """
+
+    running: int = 0
+    waiting: int = 0
+    paused: int = 0
+    used_tokens: int = 0
+    cached_tokens: int = 0
+    capacity_tokens: int = 0
+    peak_tokens: int = 0
+    steps_total: int = 0
+    prompt_tokens_total: int = 0
+    computed_tokens_total: int = 0
+    generated_tokens_total: int = 0
+    preemptions_total: int = 0
+    prefix_queries_total: int = 0
+    prefix_hits_total: int = 0
+    rejected_total: int = 0
+    step_seconds_total: float = 0.0
+    last_batch_rows: int = 0
