@@ -1,0 +1,48 @@
+"""How an engine process is to run; the supervisor writes it as JSON to the process's standard input."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Configuration of one engine process. ``None`` means: choose from the model and the machine.
+
+    Attributes:
+        bundle: Path of the engine bundle.
+        socket: Filesystem path of the ZMQ ``ipc://`` endpoint to bind, in a private directory.
+        executor: ``auto`` takes the bundle's target; ``scripted`` runs no model (tests).
+        max_total_tokens: KV-cache capacity in tokens.
+        max_request_tokens: Prompt plus new tokens of one request.
+        max_running: Samples in flight at once.
+        max_queued: Requests that may wait before new ones are refused.
+        max_step_tokens: Tokens computed in one step; prompts are cut into chunks to fit.
+        threads: Compute threads; ``None`` uses every core the process may run on.
+        admission: Admission policy: ``future_peak`` (LightLLM's rule) or ``aggressive``.
+        token_ratio: LightLLM's ``router_token_ratio``: KV load from which the server counts as busy and reserves
+            ``max_new_tokens`` for everybody; 0 is always busy, so nothing is ever preempted.
+        router_max_new_tokens: Output length assumed of a request while the server is not busy.
+        prefix_cache: Keep the KV blocks of past prompts for reuse.
+        drain_seconds: How long running requests may go on once draining has begun.
+        eos_token_ids: Replaces the bundle's EOS ids.
+        memory_fraction: Share of the available memory that the KV cache may take when chosen automatically.
+    """
+
+    bundle: str
+    socket: str
+    executor: Literal["auto", "scripted"] = "auto"
+    max_total_tokens: int | None = None
+    max_request_tokens: int | None = None
+    max_running: int | None = None
+    max_queued: int = 1000
+    max_step_tokens: int | None = None
+    threads: int | None = None
+    admission: Literal["future_peak", "aggressive"] = "future_peak"
+    token_ratio: float = 0.0
+    router_max_new_tokens: int = 1024
+    prefix_cache: bool = True
+    drain_seconds: float = 50.0
+    eos_token_ids: tuple[int, ...] | None = None
+    memory_fraction: float = 0.25
