@@ -27,7 +27,9 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         prefix_cache: Keep the KV blocks of past prompts for reuse.
         drain_seconds: How long running requests may go on once draining has begun.
         eos_token_ids: Replaces the bundle's EOS ids.
-        memory_fraction: Share of the available memory that the KV cache may take when chosen automatically.
+        memory_fraction: Share of the available memory that the KV cache takes; ``None`` takes what the longest
+            request needs, and at least 256 MB.
+        verify_bundle: Check every file of the bundle against its digest before loading.
     """
 
     bundle: str
@@ -45,4 +47,5 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     prefix_cache: bool = True
     drain_seconds: float = 50.0
     eos_token_ids: tuple[int, ...] | None = None
-    memory_fraction: float = 0.25
+    memory_fraction: float | None = None
+    verify_bundle: bool = False

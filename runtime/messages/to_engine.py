@@ -7,7 +7,7 @@ import msgspec
 from runtime.request import SamplingParams
 
 
-class _Message(msgspec.Struct, array_like=True, omit_defaults=True, gc=False, frozen=True):
+class _Message(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
     pass
 
 

@@ -11,7 +11,7 @@ from runtime.request import FinishReason
 from runtime.stats import EngineStats
 
 
-class _Message(msgspec.Struct, array_like=True, omit_defaults=True, gc=False, frozen=True):
+class _Message(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
     pass
 
 

@@ -1,0 +1,5 @@
+"""The engine process: the loop around scheduler and executor, and its message socket."""
+
+from runtime.engine.core import EngineCore, EngineFailedError
+
+__all__ = ["EngineCore", "EngineFailedError"]

@@ -1,0 +1,43 @@
+"""The engine's own look at a request: a worker's mistake must not reach the step."""
+
+from __future__ import annotations
+
+import math
+
+from runtime.limits import EngineLimits
+from runtime.messages import AddRequest
+from runtime.request import SamplingParams
+
+
+def request_problem(request: AddRequest, limits: EngineLimits) -> str:
+    """Why the request cannot run on this engine, or an empty string."""
+    params = request.sampling
+    ids = [request.prompt, params.allowed_token_ids, *params.stop_sequences]
+    total = len(request.prompt) + params.max_new_tokens
+    if not request.prompt:
+        return "the prompt has no tokens"
+    if total > limits.max_request_tokens:
+        return (
+            f"the prompt's {len(request.prompt)} tokens and max_new_tokens {params.max_new_tokens} are {total} tokens, "
+            f"over the limit of {limits.max_request_tokens}"
+        )
+    if any(not 0 <= token < limits.vocab_size for part in ids for token in part):
+        return f"token ids must be in [0, {limits.vocab_size})"
+    if request.samples < 1:
+        return "a request needs at least one sample"
+    return "" if _in_range(params) else "a sampling parameter is out of range"
+
+
+def _in_range(params: SamplingParams) -> bool:
+    return (
+        0 < params.temperature < math.inf
+        and 0 < params.top_p <= 1
+        and (params.top_k == -1 or params.top_k >= 1)
+        and 0 <= params.presence_penalty < math.inf
+        and 0 <= params.frequency_penalty < math.inf
+        and 1 <= params.repetition_penalty < math.inf
+        and 1 <= params.decay_factor < math.inf
+        and 1 <= params.min_new_tokens <= params.max_new_tokens
+        and 0 <= params.seed < 2**64
+        and all(params.stop_sequences)
+    )

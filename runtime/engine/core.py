@@ -1,0 +1,214 @@
+"""Scheduler and executor as one: requests in, a step at a time, token outputs out. Knows no sockets."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+
+from runtime.engine.checks import request_problem
+from runtime.executors.base import Executor
+from runtime.limits import EngineLimits
+from runtime.messages import AddRequest, Rejected, RejectReason, TokenOutput
+from runtime.request import FinishReason
+from runtime.scheduler import (
+    Aggressive,
+    Emission,
+    FuturePeak,
+    Group,
+    KvCache,
+    Scheduler,
+    SchedulerConfig,
+    check_invariants,
+)
+from runtime.stats import EngineStats
+
+log = logging.getLogger(__name__)
+
+STEP_FAILED = "the engine failed while it computed this request"
+SHUTTING_DOWN = "the server is shutting down"
+_FAILURES_IN_A_ROW = 3
+_RETRY_AFTER_SECONDS = 1
+
+Client = bytes
+Outputs = dict[Client, list[TokenOutput]]
+
+
+class EngineFailedError(Exception):
+    """Step after step fails: the process should end and be started anew."""
+
+
+class EngineCore:
+    """One model replica.
+
+    Args:
+        executor: Runs the steps.
+        limits: What is accepted; ``limits.max_total_tokens`` is the executor's pool.
+        policy: Admission policy.
+        prefix_cache: Keep the blocks of past prompts for reuse.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        limits: EngineLimits,
+        policy: FuturePeak | Aggressive,
+        *,
+        prefix_cache: bool = True,
+    ) -> None:
+        self.executor = executor
+        self.limits = limits
+        capabilities = executor.capabilities
+        self.scheduler = Scheduler(
+            SchedulerConfig(
+                max_rows=limits.max_running,
+                max_step_tokens=limits.max_step_tokens,
+                max_logit_rows=capabilities.max_logit_rows,
+                eos_token_ids=frozenset(limits.eos_token_ids),
+            ),
+            KvCache(
+                capabilities.num_blocks,
+                capabilities.block_size,
+                sharing=capabilities.prefix_sharing,
+                prefix_cache=prefix_cache,
+            ),
+            policy,
+        )
+        self.draining = False
+        self._failures = 0
+        self._steps = 0
+        self._step_seconds = 0.0
+        self._rejected = 0
+        self._last_rows = 0
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step would have something to do."""
+        return self.scheduler.has_work
+
+    def add(self, client: Client, request: AddRequest) -> Rejected | None:
+        """Queue a request, or say why not."""
+        rejected = self._refusal(client, request)
+        if rejected is None:
+            self.scheduler.add(self._group(client, request))
+        else:
+            self._rejected += 1
+        return rejected
+
+    def abort(self, client: Client, request_id: int, sample: int = -1) -> None:
+        """Free a request or one of its samples; unknown ones have ended already."""
+        self.scheduler.abort((client, request_id), sample)
+
+    def abort_client(self, client: Client) -> None:
+        """The worker is gone: free everything that was its."""
+        for key in [key for key in self.scheduler.groups if key[0] == client]:
+            self.scheduler.abort(key)
+
+    def step(self) -> Outputs:
+        """Run one step and return its outputs by client.
+
+        Raises:
+            EngineFailedError: The executor failed several steps in a row.
+        """
+        step = self.scheduler.plan()
+        if step is None:
+            return {}
+        began = time.perf_counter()
+        try:
+            output = self.executor.collect(self.executor.submit(step.plan))
+        except Exception as error:
+            log.exception("a step of %d sequences failed", len(step.planned))
+            self._failures += 1
+            if self._failures >= _FAILURES_IN_A_ROW:
+                raise EngineFailedError from error
+            return self._outputs(self.scheduler.release(step, STEP_FAILED))
+        self._failures = 0
+        self._steps += 1
+        self._last_rows = len(step.planned)
+        self._step_seconds += time.perf_counter() - began
+        return self._outputs(self.scheduler.commit(step, output))
+
+    def fail_all(self, error: str) -> Outputs:
+        """End every request with ``error``."""
+        outputs: Outputs = defaultdict(list)
+        for key, group in list(self.scheduler.groups.items()):
+            client, request_id = key
+            for sequence in group.live():
+                ended = TokenOutput(request_id, sequence.sample, -1, 0.0, finish=FinishReason.ERROR, error=error)
+                outputs[client].append(ended)
+            self.scheduler.abort(key)
+        return outputs
+
+    def check(self) -> list[str]:
+        """Violated invariants of the books, logged; for when the loop goes idle."""
+        violations = check_invariants(self.scheduler)
+        for violation in violations:
+            log.error("scheduler invariant violated: %s", violation)
+        return violations
+
+    def stats(self) -> EngineStats:
+        """A snapshot of the moment."""
+        scheduler, counters = self.scheduler, self.scheduler.counters
+        kv = scheduler.kv
+        return EngineStats(
+            running=len(scheduler.running),
+            waiting=len(scheduler.waiting),
+            paused=sum(group.preempted for group in scheduler.waiting),
+            used_tokens=kv.referenced * kv.block_size,
+            cached_tokens=kv.tree.unreferenced * kv.block_size,
+            capacity_tokens=kv.pool.num_blocks * kv.block_size,
+            peak_tokens=scheduler.peak_tokens(),
+            steps_total=self._steps,
+            prompt_tokens_total=counters.prompt_tokens,
+            computed_tokens_total=counters.computed_tokens,
+            generated_tokens_total=counters.generated_tokens,
+            preemptions_total=counters.preemptions,
+            prefix_queries_total=counters.prefix_queries,
+            prefix_hits_total=counters.prefix_hits,
+            rejected_total=self._rejected,
+            step_seconds_total=self._step_seconds,
+            last_batch_rows=self._last_rows if scheduler.running else 0,
+        )
+
+    def _refusal(self, client: Client, request: AddRequest) -> Rejected | None:
+        if self.draining:
+            return Rejected(request.request_id, RejectReason.DRAINING, SHUTTING_DOWN, _RETRY_AFTER_SECONDS)
+        problem = request_problem(request, self.limits)
+        if not problem and (client, request.request_id) in self.scheduler.groups:
+            problem = "the request id is in use"
+        if not problem and not self.scheduler.can_ever_run(self._group(client, request)):
+            problem = (
+                f"{request.samples} samples of {len(request.prompt)} + {request.sampling.max_new_tokens} tokens do not "
+                f"fit this server's {self.limits.max_total_tokens} tokens of KV cache and {self.limits.max_running} "
+                "requests in flight"
+            )
+        if problem:
+            return Rejected(request.request_id, RejectReason.INVALID, problem)
+        if len(self.scheduler.waiting) >= self.limits.max_queued:
+            full = f"the queue of {self.limits.max_queued} requests is full"
+            return Rejected(request.request_id, RejectReason.QUEUE_FULL, full, _RETRY_AFTER_SECONDS)
+        return None
+
+    @staticmethod
+    def _group(client: Client, request: AddRequest) -> Group:
+        key = (client, request.request_id)
+        return Group(key, request.prompt, request.sampling, salt=request.salt, samples=request.samples)
+
+    @staticmethod
+    def _outputs(emissions: list[Emission]) -> Outputs:
+        outputs: Outputs = defaultdict(list)
+        for sequence, token, logprob, finish, error in emissions:
+            client, request_id = sequence.group.key
+            first = sequence.generated == 1
+            output = TokenOutput(
+                request_id,
+                sequence.sample,
+                token,
+                logprob,
+                finish,
+                cached_tokens=sequence.cached if first else 0,
+                prompt_logprobs=sequence.prompt_logprobs if first and sequence.prompt_logprobs else None,
+                error=error,
+            )
+            outputs[client].append(output)
+        return outputs

@@ -1,0 +1,140 @@
+"""The engine's main loop: messages in, a step, messages out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from types import FrameType
+
+import msgspec
+import zmq
+
+from runtime.engine.core import SHUTTING_DOWN, EngineCore, Outputs
+from runtime.messages import Abort, AddRequest, Hello, StatsQuery, StatsReply, StepOutputs, ToEngine, ToWorker, Welcome
+
+log = logging.getLogger(__name__)
+
+_HIGH_WATER_MARK = 100_000
+_IDLE_MILLISECONDS = 1000
+
+
+class EngineLoop:
+    """Owns the socket and the signals of the engine process.
+
+    SIGUSR1 starts draining: new requests are refused, running ones have ``drain_seconds`` left. SIGTERM and
+    SIGINT end the loop at once, and so does the end of standard input: the supervisor holds its other end.
+
+    Args:
+        core: The engine.
+        socket_path: Path of the ``ipc://`` endpoint to bind.
+        boot_id: Names this process to the workers.
+        drain_seconds: Time left to running requests once draining has begun.
+    """
+
+    def __init__(self, core: EngineCore, socket_path: str, boot_id: str, drain_seconds: float) -> None:
+        self.core = core
+        self.boot_id = boot_id
+        self.drain_seconds = drain_seconds
+        self._decoder = msgspec.msgpack.Decoder(ToEngine)
+        self._encoder = msgspec.msgpack.Encoder()
+        self._stopped = False
+        self._drain_deadline: float | None = None
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.ROUTER)
+        self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self._socket.setsockopt(zmq.SNDHWM, _HIGH_WATER_MARK)
+        self._socket.setsockopt(zmq.RCVHWM, _HIGH_WATER_MARK)
+        self._socket.setsockopt(zmq.LINGER, 1000)
+        self._socket.bind(f"ipc://{socket_path}")
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._poller = zmq.Poller()
+        for source in (self._socket, self._wake_read, sys.stdin.fileno()):
+            self._poller.register(source, zmq.POLLIN)
+
+    def install_signals(self) -> None:
+        """Take over the process's signals; they interrupt an idle wait."""
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_stop)
+        signal.signal(signal.SIGUSR1, self._on_drain)
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        try:
+            while not self._stopped:
+                busy = self.core.has_work
+                self._receive(0 if busy else _IDLE_MILLISECONDS)
+                if self.core.has_work:
+                    self._send(self.core.step())
+                    if not self.core.has_work:
+                        self.core.check()
+                self._drain()
+            self._send(self.core.fail_all(SHUTTING_DOWN))
+        finally:
+            self._context.destroy(linger=1000)
+
+    def _on_stop(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self._stopped = True
+
+    def _on_drain(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self.core.draining = True
+        self._drain_deadline = time.monotonic() + self.drain_seconds
+
+    def _drain(self) -> None:
+        if self._drain_deadline is not None and time.monotonic() >= self._drain_deadline:
+            self._send(self.core.fail_all(SHUTTING_DOWN))
+
+    def _receive(self, timeout: int) -> None:
+        """Take in every message that is there; wait up to ``timeout`` milliseconds for the first."""
+        ready = dict(self._poller.poll(timeout))
+        if self._wake_read in ready:
+            os.read(self._wake_read, 4096)
+        if sys.stdin.fileno() in ready and not os.read(sys.stdin.fileno(), 4096):
+            log.warning("the supervisor is gone")
+            self._stopped = True
+        if self._socket not in ready:
+            return
+        while True:
+            try:
+                client, frame = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            except ValueError:
+                log.error("dropped a message that is not one frame")
+                continue
+            self._handle(client, frame)
+
+    def _handle(self, client: bytes, frame: bytes) -> None:
+        try:
+            message: ToEngine = self._decoder.decode(frame)
+        except msgspec.MsgspecError as error:
+            log.error("dropped a message that cannot be read: %s", error)
+            return
+        match message:
+            case AddRequest():
+                rejected = self.core.add(client, message)
+                if rejected is not None:
+                    self._send_one(client, rejected)
+            case Abort(request_id, sample):
+                self.core.abort(client, request_id, sample)
+            case StatsQuery(query_id):
+                self._send_one(client, StatsReply(query_id, self.core.stats()))
+            case Hello(pid):
+                log.info("worker %d connected", pid)
+                self._send_one(client, Welcome(self.boot_id, self.core.limits))
+
+    def _send(self, outputs: Outputs) -> None:
+        for client, tokens in outputs.items():
+            self._send_one(client, StepOutputs(tokens))
+
+    def _send_one(self, client: bytes, message: ToWorker) -> None:
+        try:
+            self._socket.send_multipart([client, self._encoder.encode(message)], zmq.NOBLOCK)
+        except zmq.ZMQError as error:  # the worker died, or has not read for very long: the engine never waits
+            log.warning("a worker is gone (%s); its requests are freed", error)
+            self.core.abort_client(client)

@@ -1,0 +1,101 @@
+"""Turns an engine's configuration and the machine's memory into limits: plain arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runtime.config import EngineConfig
+from runtime.limits import EngineLimits
+
+DEFAULT_REQUEST_TOKENS = 16384
+"""LightLLM's default of ``max_req_total_len``; a model with a shorter context lowers it."""
+DEFAULT_RUNNING = 128
+DEFAULT_STEP_TOKENS = 256
+HEADROOM_TOKENS = 8
+"""LightLLM's rule: ``max_total_token_num`` is at least ``max_req_total_len`` plus this."""
+USUAL_KV_BYTES = 256 * 2**20
+LARGEST_KV_SHARE = 0.25
+
+
+class SizingError(Exception):
+    """The limits contradict each other or the machine; the message is for the operator."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSize:
+    """What sizing has to know of a model."""
+
+    context_length: int
+    block_size: int
+    kv_bytes_per_token: int
+    vocab_size: int
+    eos_token_ids: tuple[int, ...]
+
+
+def choose_limits(model: ModelSize, config: EngineConfig, available_bytes: int) -> EngineLimits:
+    """Limits of the engine.
+
+    Args:
+        model: The model.
+        config: The operator's wishes.
+        available_bytes: Memory that the process may still take.
+
+    Raises:
+        SizingError: A wish cannot be met.
+    """
+    wanted = config.max_request_tokens
+    if wanted is not None and wanted > model.context_length:
+        message = f"max_req_total_len {wanted} is over the model's context of {model.context_length} tokens"
+        raise SizingError(message)
+    request_tokens = wanted or min(DEFAULT_REQUEST_TOKENS, model.context_length)
+    total = config.max_total_tokens
+    if total is None:
+        request_tokens, total = _automatic_total(model, config, request_tokens, available_bytes)
+    if total < request_tokens + HEADROOM_TOKENS:
+        message = (
+            f"max_total_token_num {total} is too small for max_req_total_len {request_tokens}: "
+            f"it must be at least {request_tokens + HEADROOM_TOKENS}"
+        )
+        raise SizingError(message)
+    if total * model.kv_bytes_per_token > available_bytes:
+        message = (
+            f"max_total_token_num {total} needs {_mb(total * model.kv_bytes_per_token)} MB of KV cache, "
+            f"{_mb(available_bytes)} MB are available"
+        )
+        raise SizingError(message)
+    step_tokens = config.max_step_tokens or DEFAULT_STEP_TOKENS
+    return EngineLimits(
+        max_request_tokens=request_tokens,
+        max_total_tokens=-(-total // model.block_size) * model.block_size,
+        max_running=min(config.max_running or DEFAULT_RUNNING, step_tokens),
+        max_queued=config.max_queued,
+        max_step_tokens=step_tokens,
+        block_size=model.block_size,
+        vocab_size=model.vocab_size,
+        eos_token_ids=config.eos_token_ids if config.eos_token_ids is not None else model.eos_token_ids,
+        kv_bytes_per_token=model.kv_bytes_per_token,
+    )
+
+
+def _automatic_total(
+    model: ModelSize, config: EngineConfig, request_tokens: int, available_bytes: int
+) -> tuple[int, int]:
+    """Longest request and KV capacity in tokens, when the operator did not name the capacity."""
+    share = config.memory_fraction
+    ceiling = int((LARGEST_KV_SHARE if share is None else share) * available_bytes)
+    ceiling = max(ceiling, USUAL_KV_BYTES) // model.kv_bytes_per_token
+    needed = request_tokens + HEADROOM_TOKENS
+    if needed > ceiling:
+        if config.max_request_tokens is not None:
+            message = (
+                f"max_req_total_len {request_tokens} needs {_mb(needed * model.kv_bytes_per_token)} MB of KV cache, "
+                f"{_mb(ceiling * model.kv_bytes_per_token)} MB may be used: lower it, or set max_total_token_num"
+            )
+            raise SizingError(message)
+        return ceiling - HEADROOM_TOKENS, ceiling
+    usual = ceiling if share is not None else USUAL_KV_BYTES // model.kv_bytes_per_token
+    return request_tokens, max(needed, min(usual, ceiling))
+
+
+def _mb(size: int) -> int:
+    return -(-size // 2**20)

@@ -1,0 +1,94 @@
+"""ONNX Runtime on the CPU: the graph of the step contract with our paged attention op."""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from runtime.bundle.manifest import Manifest
+from runtime.executors.rows import StepInputs
+from runtime.native import library_path
+
+Pool = npt.NDArray[np.float16] | npt.NDArray[np.float32]
+
+
+class OrtModel:
+    """A ``HostModel`` on ONNX Runtime's CPU provider.
+
+    The KV pools are this object's: bound once as input and output of the graph, they are updated in place.
+
+    Args:
+        bundle: Directory of the engine bundle.
+        manifest: Its manifest.
+        num_blocks: KV blocks to allocate.
+        max_logit_rows: Rows of logits to make room for.
+        threads: Compute threads.
+    """
+
+    def __init__(self, bundle: Path, manifest: Manifest, *, num_blocks: int, max_logit_rows: int, threads: int) -> None:
+        architecture, kv = manifest.architecture, manifest.kv
+        self.vocab_size = architecture.vocab_size
+        self.num_blocks = num_blocks
+        self.block_size = kv.block_size
+        shape = (num_blocks, architecture.num_kv_heads, kv.block_size, architecture.head_dim)
+        self._pools: dict[str, Pool] = {
+            f"{side}_cache_{layer}": _zeros(shape, np.dtype(kv.dtype))
+            for layer in range(architecture.num_layers)
+            for side in "kv"
+        }
+        self._logits = _zeros((max_logit_rows, self.vocab_size), np.dtype(np.float32))
+        self._session = _session(bundle / "model.onnx", threads)
+        self._binding = self._session.io_binding()
+        for name, pool in self._pools.items():
+            self._binding.bind_input(name, "cpu", 0, pool.dtype, pool.shape, pool.ctypes.data)
+            self._binding.bind_output(f"{name}_out", "cpu", 0, pool.dtype, pool.shape, pool.ctypes.data)
+
+    def forward(self, inputs: StepInputs) -> npt.NDArray[np.float32]:
+        """See ``HostModel``. With no logits wanted the graph still runs one row's head, which is thrown away."""
+        rows = inputs.logits_rows if len(inputs.logits_rows) else np.zeros(1, dtype=np.int64)
+        arrays = {
+            "token_ids": inputs.token_ids,
+            "cu_seqlens": inputs.cu_seqlens,
+            "past_lens": inputs.past_lens,
+            "block_table": inputs.block_table,
+            "logits_rows": rows,
+        }
+        # NOTE: bound by address: ``arrays`` keeps the buffers alive until the run is over.
+        for name, array in arrays.items():
+            self._binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        logits = self._logits[: len(rows)]
+        self._binding.bind_output("logits", "cpu", 0, logits.dtype, logits.shape, logits.ctypes.data)
+        self._session.run_with_iobinding(self._binding)
+        return logits[: len(inputs.logits_rows)]
+
+    def copy_blocks(self, copies: list[tuple[int, int]]) -> None:
+        """See ``HostModel``."""
+        for pool in self._pools.values():
+            for source, target in copies:
+                pool[target] = pool[source]
+
+    def close(self) -> None:
+        """See ``HostModel``."""
+        self._binding.clear_binding_inputs()
+        self._binding.clear_binding_outputs()
+
+
+def _zeros(shape: tuple[int, ...], dtype: np.dtype[np.float32] | np.dtype[np.float16]) -> npt.NDArray[np.float32]:
+    """Page-aligned zeros that take memory only once they are written."""
+    memory = mmap.mmap(-1, int(np.prod(shape)) * dtype.itemsize)
+    return np.frombuffer(memory, dtype=dtype).reshape(shape)
+
+
+def _session(model: Path, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.enable_mem_pattern = False  # NOTE: shapes change every step; patterns would pile up
+    options.log_severity_level = 3
+    options.register_custom_ops_library(str(library_path()))
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,7 @@
+"""From logits to a token: LightLLM's pipeline, one row at a time (the reference) and for a whole batch."""
+
+from runtime.sampling.batch import BatchSampler, SampledRow
+from runtime.sampling.philox import philox4x32, uniforms
+from runtime.sampling.reference import sample_row
+
+__all__ = ["BatchSampler", "SampledRow", "philox4x32", "sample_row", "uniforms"]

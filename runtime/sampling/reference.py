@@ -1,0 +1,103 @@
+"""The sampling pipeline, one row at a time: the definition that every faster sampler has to agree with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.request import SamplingParams
+
+FORBIDDEN = np.float32(-1e6)
+"""Logit of a token that a constraint disallows."""
+MASKED_EOS = np.float32(-1e7)
+"""Logit of an EOS token before ``min_new_tokens``."""
+
+
+def penalised_logits(
+    logits: npt.NDArray[np.float32],
+    params: SamplingParams,
+    counts: Mapping[int, int],
+    generated: int,
+    eos_token_ids: frozenset[int],
+) -> npt.NDArray[np.float32]:
+    """Constraint mask, count-based penalties, length decay, EOS mask and temperature, in LightLLM's order.
+
+    Args:
+        logits: float32 ``[V]``; not modified.
+        params: The request's parameters.
+        counts: Occurrences of each counted token: generated ones, and the prompt's with ``input_penalty``.
+        generated: Output tokens so far.
+        eos_token_ids: Ids that end a sample.
+    """
+    z = logits.copy()
+    if params.allowed_token_ids:
+        allowed = list(params.allowed_token_ids)
+        z = np.full_like(z, FORBIDDEN)
+        z[allowed] = logits[allowed]
+    if params.penalised:
+        repetition = np.float32(params.repetition_penalty)
+        for token, count in counts.items():
+            scaled = z[token] / repetition if z[token] > 0 else z[token] * repetition
+            z[token] = scaled - np.float32(count * params.frequency_penalty) - np.float32(params.presence_penalty)
+    for token in eos_token_ids:
+        growth = np.float32(params.decay_factor ** max(generated - params.decay_start, 0) - 1.0)
+        if growth:
+            z[token] += abs(z[token]) * growth
+        if generated < params.min_new_tokens - 1:
+            z[token] = MASKED_EOS
+    return z / np.float32(params.temperature)
+
+
+def weigh(z: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], np.float32]:
+    """Unnormalised softmax: ``exp(z - max z)`` and its sum, both float32."""
+    weights = np.exp(z - z.max())
+    return weights, weights.sum()
+
+
+def survivors(
+    z: npt.NDArray[np.float32], weights: npt.NDArray[np.float32], total: np.float32, params: SamplingParams
+) -> npt.NDArray[np.int64]:
+    """Token ids that may be drawn, ascending.
+
+    Ranks are by falling logit, equal logits by rising id. A token goes when the probability mass before it
+    exceeds ``top_p``, or its rank is ``top_k`` or more; both rules look at the same full distribution.
+    """
+    order = np.argsort(-z, kind="stable")
+    mass = np.cumsum(weights[order], dtype=np.float64)
+    before = np.concatenate(([0.0], mass[:-1]))
+    kept = before <= params.top_p * float(total)
+    if params.top_k > 0:
+        kept[params.top_k :] = False
+    return np.sort(order[kept])
+
+
+def draw(weights: npt.NDArray[np.float32], uniform: float) -> int:
+    """Index drawn by inverting the cumulative ``weights`` (float64) at ``uniform`` in [0, 1)."""
+    cumulative = np.cumsum(weights, dtype=np.float64)
+    place = int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
+    return min(place, len(weights) - 1)
+
+
+def sample_row(
+    logits: npt.NDArray[np.float32],
+    params: SamplingParams,
+    counts: Mapping[int, int],
+    generated: int,
+    eos_token_ids: frozenset[int],
+    uniform: float,
+) -> tuple[int, float]:
+    """Draw one token.
+
+    The draw goes through the surviving tokens in order of their ids, so that it needs no sort of the survivors
+    and every implementation can reproduce it.
+
+    Returns:
+        The token and its natural log-probability after penalties and temperature, before top-p and top-k.
+    """
+    z = penalised_logits(logits, params, counts, generated, eos_token_ids)
+    weights, total = weigh(z)
+    kept = survivors(z, weights, total, params)
+    token = int(kept[draw(weights[kept], uniform)])
+    return token, float(z[token] - z.max()) - float(np.log(np.float64(total)))

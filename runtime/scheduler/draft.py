@@ -1,0 +1,67 @@
+"""A step while it is being planned: what is left of its budget, and what is in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from runtime.scheduler.plan import Logits, RowWork, StepPlan
+from runtime.scheduler.sequence import Sequence
+
+
+class Planned(NamedTuple):
+    """A work item, with the sequence and the residence (epoch) it was planned for."""
+
+    sequence: Sequence
+    epoch: int
+    work: RowWork
+
+
+@dataclass(slots=True)
+class Step:
+    """A step in flight: what the executor gets, and what the commit needs to know."""
+
+    plan: StepPlan
+    planned: list[Planned]
+
+
+@dataclass(slots=True)
+class Draft:
+    """The step under construction.
+
+    Attributes:
+        tokens_left: Tokens that still fit.
+        logit_rows_left: Rows of logits that still fit.
+        preempted: A group had to give way, so nobody is admitted in this step.
+    """
+
+    tokens_left: int
+    logit_rows_left: int
+    preempted: bool = False
+    planned: list[Planned] = field(default_factory=list)
+
+    def cut(self, wanted: int, logits: Logits) -> int:
+        """How many of ``wanted`` tokens fit."""
+        if self.logit_rows_left == 0:
+            return 0
+        fits = min(wanted, self.tokens_left)
+        return min(fits, self.logit_rows_left) if logits is Logits.ALL else fits
+
+    def add(self, sequence: Sequence, added: list[int], count: int, logits: Logits) -> None:
+        """Plan the sequence's next ``count`` tokens; they sample if they are its last."""
+        samples = count == sequence.remaining
+        if logits is Logits.LAST and not samples:
+            logits = Logits.NONE
+        work = RowWork(sequence.row, count, added, logits, samples)
+        self.planned.append(Planned(sequence, sequence.epoch, work))
+        self.tokens_left -= count
+        self.logit_rows_left -= {Logits.NONE: 0, Logits.LAST: 1, Logits.ALL: count}[logits]
+        sequence.computed += count
+        sequence.pending += samples
+
+    def drop(self, sequence: Sequence) -> None:
+        """Take back what was planned for a sequence that is being preempted."""
+        for item in self.planned:
+            if item.sequence is sequence:
+                sequence.pending -= item.work.samples
+        self.planned = [item for item in self.planned if item.sequence is not sequence]

@@ -1,0 +1,82 @@
+"""Everything that must hold between two steps, checked from the books alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from runtime.scheduler.kv_cache import blocks_for
+from runtime.scheduler.prefix_cache import Node
+from runtime.scheduler.scheduler import Scheduler
+from runtime.scheduler.sequence import NO_ROW
+
+
+def check_invariants(scheduler: Scheduler) -> list[str]:
+    """All violations, in words; empty when the books are in order."""
+    return [*_blocks(scheduler), *_tree(scheduler), *_rows(scheduler), *_sequences(scheduler)]
+
+
+def _blocks(scheduler: Scheduler) -> list[str]:
+    pool, tree = scheduler.kv.pool, scheduler.kv.tree
+    bad = []
+    held = Counter(block for sequence in scheduler.running for block in sequence.blocks)
+    free = pool.free_blocks()
+    if len(set(free)) != len(free):
+        bad.append("a block is on the free list twice")
+    bad += [
+        f"block {block} counts {counted} references, {held[block]} exist"
+        for block, counted in enumerate(pool.references)
+        if counted != held[block]
+    ]
+    cached = {block for block in tree.nodes if not held[block]}
+    everything = [*free, *cached, *held]
+    if len(everything) != pool.num_blocks or len(set(everything)) != pool.num_blocks:
+        bad.append(f"{len(free)} free + {len(cached)} cached + {len(held)} held != {pool.num_blocks}")
+    return bad
+
+
+def _tree(scheduler: Scheduler) -> list[str]:
+    kv = scheduler.kv
+    bad = [f"tenant {root.salt!r} has an empty tree" for root in kv.tree.roots.values() if not root.children]
+    reached = 0
+    stack: list[Node] = list(kv.tree.roots.values())
+    while stack:
+        node = stack.pop()
+        for tokens, child in node.children.items():
+            reached += 1
+            if child.tokens != tokens or len(tokens) != kv.block_size or child.parent is not node:
+                bad.append(f"node of block {child.block} is misfiled")
+            if kv.tree.nodes.get(child.block) is not child:
+                bad.append(f"block {child.block} is in the tree twice")
+            if child.referenced != (kv.pool.references[child.block] > 0):
+                bad.append(f"node of block {child.block} is wrong about being referenced")
+            stack.append(child)
+    if reached != len(kv.tree.nodes):
+        bad.append(f"{len(kv.tree.nodes)} nodes, {reached} reachable")
+    unreferenced = sum(not node.referenced for node in kv.tree.nodes.values())
+    if unreferenced != kv.tree.unreferenced:
+        bad.append(f"{unreferenced} unreferenced nodes, {kv.tree.unreferenced} counted")
+    return bad
+
+
+def _rows(scheduler: Scheduler) -> list[str]:
+    rows = [sequence.row for sequence in scheduler.running]
+    every = sorted(rows + scheduler.free_rows)
+    return [] if every == list(range(scheduler.config.max_rows)) else [f"rows in use or free: {every}"]
+
+
+def _sequences(scheduler: Scheduler) -> list[str]:
+    bad = []
+    for group in scheduler.groups.values():
+        if not group.live():
+            bad.append(f"group {group.key!r} has ended but is still there")
+        for sequence in group.live():
+            name = f"sample {sequence.sample} of {group.key!r}"
+            if (sequence.row == NO_ROW) != (group in scheduler.waiting):
+                bad.append(f"{name} is neither running nor waiting, or both")
+            if sequence.row == NO_ROW and (sequence.blocks or sequence.computed):
+                bad.append(f"{name} waits but holds KV")
+            if not 0 <= sequence.committed <= sequence.computed <= len(sequence.tokens) + sequence.pending:
+                bad.append(f"{name} has run {sequence.committed}/{sequence.computed} of {len(sequence.tokens)}")
+            if len(sequence.blocks) < blocks_for(sequence.computed, scheduler.kv.block_size):
+                bad.append(f"{name} has run further than its blocks")
+    return bad

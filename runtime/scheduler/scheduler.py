@@ -1,0 +1,314 @@
+"""The scheduler: a step is a transaction of ``plan``, execute (elsewhere) and ``commit`` or ``release``.
+
+The currency is tokens to run per sequence and step. There is no prefill or decode phase: a sequence runs until
+the KV cache has caught up with its tokens, and the run that catches up samples the next one. Chunked prefill,
+prefix hits and recompute after a preemption are all that one rule.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from runtime.request import FinishReason
+from runtime.scheduler.admission import AdmissionPolicy, Load, peak_blocks
+from runtime.scheduler.draft import Draft, Step
+from runtime.scheduler.kv_cache import KvCache
+from runtime.scheduler.plan import Logits, RowStart, StepOutput, StepPlan
+from runtime.scheduler.sequence import NO_ROW, Group, RequestKey, Sequence
+from runtime.scheduler.stopping import finish_reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerConfig:
+    """Limits of a step, from the executor's capabilities and the operator's flags.
+
+    Attributes:
+        max_rows: Sequences in flight.
+        max_step_tokens: Tokens computed in one step; at least ``max_rows``, so that every decode fits.
+        max_logit_rows: Rows of logits in one step; at least ``max_rows``.
+        eos_token_ids: Ids that end a sample.
+    """
+
+    max_rows: int
+    max_step_tokens: int
+    max_logit_rows: int
+    eos_token_ids: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        if self.max_rows < 1 or min(self.max_step_tokens, self.max_logit_rows) < self.max_rows:
+            message = f"max_step_tokens and max_logit_rows must be at least max_rows: {self}"
+            raise ValueError(message)
+
+
+class Emission(NamedTuple):
+    """One committed token of one sample, or its end without a token (``token == -1``)."""
+
+    sequence: Sequence
+    token: int
+    logprob: float
+    finish: FinishReason
+    error: str = ""
+
+
+@dataclass(slots=True)
+class Counters:
+    """Totals since the start."""
+
+    preemptions: int = 0
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    computed_tokens: int = 0
+    prefix_queries: int = 0
+    prefix_hits: int = 0
+
+
+class Scheduler:
+    """Decides what runs in each step, and keeps the books on rows, blocks and finished samples.
+
+    Args:
+        config: Limits of a step.
+        kv: The block bookkeeping, owned by the scheduler from now on.
+        policy: Who is admitted.
+    """
+
+    def __init__(self, config: SchedulerConfig, kv: KvCache, policy: AdmissionPolicy) -> None:
+        self.config = config
+        self.kv = kv
+        self.policy = policy
+        self.waiting: deque[Group] = deque()
+        self.running: list[Sequence] = []  # in order of admission, a group's samples side by side
+        self.groups: dict[RequestKey, Group] = {}
+        self.counters = Counters()
+        self.free_rows = list(range(config.max_rows - 1, -1, -1))
+        self._next = StepPlan()  # row changes and copies that the next step has to carry
+        self._refused: Group | None = None  # head of the queue that cannot fit until something is freed
+
+    # Requests in and out.
+
+    def add(self, group: Group) -> None:
+        """Queue a request behind all others."""
+        self.groups[group.key] = group
+        self.waiting.append(group)
+
+    def can_ever_run(self, group: Group) -> bool:
+        """Whether ``group`` fits at all, on an otherwise empty engine."""
+        load = Load(self.kv.pool.num_blocks, 0, self.kv.block_size)
+        return group.samples <= self.config.max_rows and self.policy.admits([], group, load)
+
+    def abort(self, key: RequestKey, sample: int = -1) -> bool:
+        """End a request, or one of its samples, at once; returns whether it was there."""
+        group = self.groups.get(key)
+        if group is None:
+            return False
+        for sequence in group.live():
+            if sample in (-1, sequence.sample):
+                self._finish(sequence, FinishReason.ABORT)
+        return True
+
+    @property
+    def has_work(self) -> bool:
+        """Whether anything runs or waits."""
+        return bool(self.running or self.waiting)
+
+    def peak_tokens(self) -> int:
+        """Estimated future maximum of KV tokens of the admitted batch."""
+        load = self._load()
+        forecasts = [self.policy.forecast(sequence, load) for sequence in self.running]
+        return peak_blocks(forecasts, self.kv.block_size) * self.kv.block_size
+
+    # The step transaction.
+
+    def plan(self) -> Step | None:
+        """Reserve blocks and rows for the next step; ``None`` when there is nothing to run now."""
+        draft = Draft(self.config.max_step_tokens, self.config.max_logit_rows)
+        decodes = [sequence for sequence in self.running if self._decoding(sequence)]
+        prefills = [sequence for sequence in self.running if not self._decoding(sequence)]
+        for sequence in decodes + prefills:
+            if sequence.row != NO_ROW and self._ready(sequence):
+                self._schedule(sequence, draft)
+        self._admit(draft)
+        if not draft.planned:
+            return None
+        plan, self._next = self._next, StepPlan()
+        plan.work = [item.work for item in draft.planned]
+        return Step(plan, draft.planned)
+
+    def commit(self, step: Step, output: StepOutput) -> list[Emission]:
+        """Take in what a step produced: tokens, ends, blocks for the prefix cache.
+
+        Output of a sequence that ended while the step ran is dropped: never counted, never emitted.
+        """
+        emissions: list[Emission] = []
+        for sequence, epoch, work in step.planned:
+            sequence.pending -= work.samples
+            if sequence.finished:
+                continue
+            if work.row in output.errors:
+                self._finish(sequence, FinishReason.ERROR)
+                emissions.append(Emission(sequence, -1, 0.0, sequence.finish, output.errors[work.row]))
+                continue
+            self.counters.computed_tokens += work.count
+            if epoch == sequence.epoch:
+                sequence.committed += work.count
+                sequence.prompt_logprobs += output.prompt_logprobs.get(work.row, [])
+                self.kv.publish(sequence)
+            if work.samples:
+                emissions.append(self._accept(sequence, output.tokens[work.row], output.logprobs[work.row]))
+        return emissions
+
+    def release(self, step: Step, error: str) -> list[Emission]:
+        """A step failed as a whole: its sequences end with ``error``, everybody else is untouched."""
+        return self.commit(step, StepOutput(errors={item.work.row: error for item in step.planned}))
+
+    # Planning.
+
+    @staticmethod
+    def _decoding(sequence: Sequence) -> bool:
+        return sequence.remaining == 1 and sequence.generated + sequence.pending > 0
+
+    def _ready(self, sequence: Sequence) -> bool:
+        """Whether a running sequence can be scheduled; starts it when its time has come."""
+        if sequence.started != sequence.epoch:
+            if self._waits_for_leader(sequence):
+                return False
+            self._start(sequence)
+        return sequence.remaining > 0
+
+    @staticmethod
+    def _waits_for_leader(sequence: Sequence) -> bool:
+        """A sample waits until the first one has run their prompt, to share its blocks."""
+        leader = sequence.group.sequences[0]
+        return sequence is not leader and not (sequence.generated or leader.generated or leader.finished)
+
+    def _schedule(self, sequence: Sequence, draft: Draft) -> None:
+        """Plan as many of the sequence's tokens as fit, preempting the youngest groups when blocks run out."""
+        logits = Logits.ALL if self._wants_prompt_logprobs(sequence) else Logits.LAST
+        count = draft.cut(sequence.remaining, logits)
+        if count == 0:
+            return
+        added = self.kv.extend(sequence, sequence.computed + count)
+        while added is None:
+            self._preempt(self.running[-1].group, draft)
+            if sequence.row == NO_ROW:
+                return
+            added = self.kv.extend(sequence, sequence.computed + count)
+        draft.add(sequence, added, count, logits)
+
+    @staticmethod
+    def _wants_prompt_logprobs(sequence: Sequence) -> bool:
+        wanted = sequence.group.params.prompt_logprobs and not sequence.generated
+        return wanted and sequence.computed < sequence.prompt_length - 1
+
+    def _admit(self, draft: Draft) -> None:
+        """Start waiting groups in order, until the first that does not fit."""
+        while self.waiting and draft.tokens_left and draft.logit_rows_left and not draft.preempted:
+            group = self.waiting[0]
+            live = group.live()
+            if len(live) > len(self.free_rows) or any(sequence.pending for sequence in live):
+                return
+            if group is self._refused or not self.policy.admits(self.running, group, self._load()):
+                self._refused = group
+                return
+            self.waiting.popleft()
+            if not group.preempted:
+                self.counters.prompt_tokens += group.prompt_length
+            group.preempted = False
+            for sequence in live:
+                sequence.row = self.free_rows.pop()
+                self.running.append(sequence)
+            for sequence in live:
+                if sequence.row != NO_ROW and self._ready(sequence):
+                    self._schedule(sequence, draft)
+
+    def _start(self, sequence: Sequence) -> None:
+        """Hand a sequence to the executor, with whatever the prefix cache has of it."""
+        cached = self.kv.attach_prefix(sequence)
+        if not sequence.generated:
+            sequence.cached = cached
+            self.counters.prefix_queries += sequence.prompt_length
+            self.counters.prefix_hits += cached
+        self._hand_over(sequence)
+
+    def _hand_over(self, sequence: Sequence) -> None:
+        sequence.started = sequence.epoch
+        self._next.starts.append(
+            RowStart(
+                row=sequence.row,
+                tokens=list(sequence.tokens),
+                prompt_length=sequence.prompt_length,
+                computed=sequence.computed,
+                blocks=list(sequence.blocks),
+                params=sequence.group.params,
+                sample=sequence.sample,
+            )
+        )
+
+    def _preempt(self, group: Group, draft: Draft) -> None:
+        """Put a running group back at the head of the queue; what it computed stays in the prefix cache."""
+        for sequence in group.live():
+            draft.drop(sequence)
+            self._leave(sequence)
+            sequence.epoch += 1
+            if not sequence.generated:
+                sequence.prompt_logprobs = []
+        group.preempted = True
+        draft.preempted = True
+        self.waiting.appendleft(group)
+        self.counters.preemptions += 1
+
+    # Commit.
+
+    def _accept(self, sequence: Sequence, token: int, logprob: float) -> Emission:
+        sequence.tokens.append(token)
+        self.counters.generated_tokens += 1
+        if sequence.generated == 1 and sequence.sample == 0:
+            self._fork_siblings(sequence)
+        finish = finish_reason(sequence, self.config.eos_token_ids)
+        if finish is not FinishReason.NONE:
+            self._finish(sequence, finish)
+        return Emission(sequence, token, logprob, finish)
+
+    def _fork_siblings(self, leader: Sequence) -> None:
+        """The leader's prompt is in the cache: its siblings share it and recompute only the last prompt token.
+
+        NOTE: a sibling for which no block is left is started later, like any other sequence.
+        """
+        if leader.row == NO_ROW:
+            return
+        for sibling in leader.group.sequences[1:]:
+            if sibling.finished or sibling.row == NO_ROW or sibling.started == sibling.epoch:
+                continue
+            copies = self.kv.fork(leader, sibling, leader.prompt_length - 1)
+            if copies is None:
+                return
+            sibling.cached = sibling.computed
+            self._next.block_copies += copies
+            self._hand_over(sibling)
+
+    def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
+        sequence.finish = reason
+        self._refused = None
+        if sequence.row != NO_ROW:
+            self._leave(sequence)
+        group = sequence.group
+        if not group.live():
+            del self.groups[group.key]
+            if group in self.waiting:
+                self.waiting.remove(group)
+
+    def _leave(self, sequence: Sequence) -> None:
+        """Take row and blocks from a sequence.
+
+        NOTE: it may never have reached the executor; ending a row that is not in use does nothing there.
+        """
+        self._next.starts = [start for start in self._next.starts if start.row != sequence.row]
+        self._next.ends.append(sequence.row)
+        self.kv.release(sequence)
+        self.free_rows.append(sequence.row)
+        sequence.row = NO_ROW
+        self.running.remove(sequence)
+
+    def _load(self) -> Load:
+        return Load(self.kv.pool.num_blocks, self.kv.referenced, self.kv.block_size)

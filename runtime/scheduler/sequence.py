@@ -1,0 +1,100 @@
+"""One sample of a request, and the group of samples that share a prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from runtime.request import FinishReason, SamplingParams
+
+NO_ROW = -1
+
+RequestKey = tuple[bytes, int]
+"""Client connection and the request's number there."""
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """A sample: its tokens, and how far the KV cache has caught up with them.
+
+    There is no prefill or decode phase: a sequence is run until ``computed`` has caught up with its tokens, and
+    the run that catches up samples the next one.
+
+    Attributes:
+        tokens: Prompt, then the committed output.
+        computed: Leading tokens planned or already run.
+        committed: Leading tokens known to be in the KV cache; behind ``computed`` while a step is in flight.
+        pending: Sampled tokens that an uncollected step still owes.
+        blocks: Its KV blocks, in order.
+        published: Leading blocks that are in the prefix tree as this sequence's own path.
+        row: Its row in the executor, or ``NO_ROW`` while it waits.
+        cached: Prompt tokens that came from the prefix cache.
+        epoch: Counts preemptions, so that a commit can tell an old residence from the present one.
+        started: The epoch in which it was last handed to the executor.
+        prompt_logprobs: Collected so far, when asked for.
+    """
+
+    group: Group
+    sample: int
+    tokens: list[int]
+    computed: int = 0
+    committed: int = 0
+    pending: int = 0
+    blocks: list[int] = field(default_factory=list)
+    published: int = 0
+    row: int = NO_ROW
+    cached: int = 0
+    epoch: int = 0
+    started: int = -1
+    finish: FinishReason = FinishReason.NONE
+    prompt_logprobs: list[float] = field(default_factory=list)
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens of the prompt."""
+        return self.group.prompt_length
+
+    @property
+    def generated(self) -> int:
+        """Committed output tokens."""
+        return len(self.tokens) - self.group.prompt_length
+
+    @property
+    def remaining(self) -> int:
+        """Tokens to run before the next one can be sampled."""
+        return len(self.tokens) + self.pending - self.computed
+
+    @property
+    def finished(self) -> bool:
+        """Whether the sample has ended."""
+        return self.finish is not FinishReason.NONE
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """A request: one prompt and its samples. Admitted, and preempted, as a whole.
+
+    Attributes:
+        key: Names the request to whoever added it.
+        salt: Prefix-cache tenant.
+        preempted: It has run before and waits to resume.
+    """
+
+    key: RequestKey
+    prompt: list[int]
+    params: SamplingParams
+    salt: str = ""
+    samples: int = 1
+    preempted: bool = False
+    sequences: list[Sequence] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.sequences = [Sequence(self, sample, list(self.prompt)) for sample in range(self.samples)]
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.prompt)
+
+    def live(self) -> list[Sequence]:
+        """Samples that have not ended."""
+        return [sequence for sequence in self.sequences if not sequence.finished]

@@ -1,0 +1,114 @@
+"""A scheduler driving a scripted executor: every token is checked against a run of the request on its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from runtime.executors.host import HostExecutor
+from runtime.executors.scripted import Script, ScriptedModel, next_token
+from runtime.request import FinishReason, SamplingParams
+from runtime.scheduler import (
+    AdmissionPolicy,
+    Aggressive,
+    Emission,
+    Group,
+    KvCache,
+    Scheduler,
+    SchedulerConfig,
+    check_invariants,
+)
+
+SCRIPT = Script(vocab_size=97, eos_token_ids=(0,), eos_period=23, block_size=4, max_sequence_tokens=200)
+
+
+def expected_output(script: Script, prompt: list[int], params: SamplingParams) -> list[int]:
+    """The greedy output of a request that is alone in the world."""
+    tokens = list(prompt)
+    for _ in range(params.max_new_tokens):
+        tokens.append(next_token(script, tokens))
+        if tokens[-1] in script.eos_token_ids and not params.ignore_eos:
+            break
+    return tokens[len(prompt) :]
+
+
+@dataclass
+class Harness:
+    """One scheduler, one scripted executor, and what came out so far."""
+
+    num_blocks: int = 64
+    max_rows: int = 4
+    max_step_tokens: int = 16
+    script: Script = SCRIPT
+    policy: AdmissionPolicy = field(default_factory=Aggressive)
+    prefix_cache: bool = True
+    sharing: bool = True
+
+    def __post_init__(self) -> None:
+        eos = frozenset(self.script.eos_token_ids)
+        self.executor = HostExecutor(
+            ScriptedModel(self.script, self.num_blocks),
+            eos_token_ids=eos,
+            max_rows=self.max_rows,
+            max_step_tokens=self.max_step_tokens,
+            max_logit_rows=self.max_rows + 2,
+            max_sequence_tokens=self.script.max_sequence_tokens,
+        )
+        self.scheduler = Scheduler(
+            SchedulerConfig(
+                max_rows=self.max_rows,
+                max_step_tokens=self.max_step_tokens,
+                max_logit_rows=self.max_rows + 2,
+                eos_token_ids=eos,
+            ),
+            KvCache(self.num_blocks, self.script.block_size, sharing=self.sharing, prefix_cache=self.prefix_cache),
+            self.policy,
+        )
+        self.groups: dict[int, Group] = {}
+        self.outputs: dict[tuple[int, int], list[int]] = {}
+        self.finishes: dict[tuple[int, int], FinishReason] = {}
+        self.step_sizes: list[int] = []
+
+    def add(self, number: int, prompt: list[int], samples: int = 1, salt: str = "", **params: object) -> Group:
+        sampling = SamplingParams(**params)  # type: ignore[arg-type]
+        group = Group((b"test", number), list(prompt), sampling, samples=samples, salt=salt)
+        self.groups[number] = group
+        self.scheduler.add(group)
+        return group
+
+    def step(self) -> list[Emission]:
+        """One whole transaction; the books must balance after it."""
+        step = self.scheduler.plan()
+        if step is None:
+            return []
+        assert step.plan.tokens <= self.max_step_tokens
+        self.step_sizes.append(step.plan.tokens)
+        emissions = self.scheduler.commit(step, self.executor.collect(self.executor.submit(step.plan)))
+        self.record(emissions)
+        assert check_invariants(self.scheduler) == []
+        return emissions
+
+    def record(self, emissions: list[Emission]) -> None:
+        for emission in emissions:
+            key = (emission.sequence.group.key[1], emission.sequence.sample)
+            assert key not in self.finishes, "output after the end"
+            if emission.token >= 0:
+                self.outputs.setdefault(key, []).append(emission.token)
+            if emission.finish is not FinishReason.NONE:
+                self.finishes[key] = emission.finish
+
+    def run(self, limit: int = 2000) -> None:
+        """Step until nothing is left."""
+        for _ in range(limit):
+            if not self.scheduler.has_work:
+                return
+            self.step()
+        message = f"still busy after {limit} steps"
+        raise AssertionError(message)
+
+    def assert_exact(self) -> None:
+        """Every sample that ended by itself has the output of its solo run."""
+        for (number, sample), finish in self.finishes.items():
+            if finish in (FinishReason.STOP, FinishReason.LENGTH):
+                group = self.groups[number]
+                want = expected_output(self.script, group.prompt, group.params)
+                assert self.outputs[number, sample] == want, (number, sample)

@@ -1,0 +1,103 @@
+"""The scheduler under random load: the books always balance and every output is that of a run alone."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from harness import Harness
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runtime.scheduler import Aggressive, FuturePeak, check_invariants
+
+POLICIES = {
+    "aggressive": Aggressive(),
+    "conservative": FuturePeak(chunk=16),
+    "optimistic": FuturePeak(token_ratio=2.0, assumed_new_tokens=2, chunk=16),
+}
+
+
+def random_trace(seed: int, steps: int, policy: str, *, prefix_cache: bool, sharing: bool = True) -> Harness:
+    """Drive a harness with arrivals, aborts and cache pressure from one seed."""
+    rng = random.Random(seed)
+    harness = Harness(
+        num_blocks=rng.choice([16, 20, 48]),
+        max_rows=rng.choice([4, 6]),
+        max_step_tokens=rng.choice([6, 9, 32]),
+        policy=POLICIES[policy],
+        prefix_cache=prefix_cache,
+        sharing=sharing,
+    )
+    stems = [[rng.randrange(1, 97) for _ in range(rng.randrange(1, 30))] for _ in range(4)]
+    number = 0
+    for _ in range(steps):
+        if rng.random() < 0.4 and len(harness.scheduler.waiting) < 8:
+            stem = rng.choice(stems)
+            prompt = stem[: rng.randrange(1, len(stem) + 1)] + [rng.randrange(1, 97) for _ in range(rng.randrange(4))]
+            new_tokens, samples = rng.randrange(1, 32), rng.choice([1, 1, 1, 2, 3])
+            group = harness.add(
+                number,
+                prompt,
+                samples=samples,
+                salt=rng.choice(["", "", "b"]),
+                max_new_tokens=new_tokens,
+                ignore_eos=rng.random() < 0.6,
+                prompt_logprobs=rng.random() < 0.1,
+            )
+            if not harness.scheduler.can_ever_run(group):
+                harness.scheduler.abort(group.key)
+            number += 1
+        if rng.random() < 0.04 and number:
+            harness.scheduler.abort((b"test", rng.randrange(number)), rng.choice([-1, -1, 0, 1]))
+            assert check_invariants(harness.scheduler) == []
+        harness.step()
+    harness.run()
+    harness.assert_exact()
+    kv = harness.scheduler.kv
+    assert kv.referenced == 0
+    return harness
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("prefix_cache", [True, False])
+def test_ten_thousand_steps_leave_the_books_in_order(policy: str, prefix_cache: bool) -> None:
+    preemptions = hits = 0
+    for seed in range(6):
+        harness = random_trace(seed, 300, policy, prefix_cache=prefix_cache)
+        preemptions += harness.scheduler.counters.preemptions
+        hits += harness.scheduler.counters.prefix_hits
+    assert (hits > 0) == prefix_cache
+    assert policy == "conservative" or preemptions > 0, "the trace never got tight enough to preempt"
+
+
+def test_an_executor_that_cannot_share_blocks_gives_the_same_output() -> None:
+    random_trace(3, 300, "aggressive", prefix_cache=True, sharing=False)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32), policy=st.sampled_from(sorted(POLICIES)), prefix_cache=st.booleans())
+def test_any_trace_is_exact(seed: int, policy: str, prefix_cache: bool) -> None:
+    random_trace(seed, 60, policy, prefix_cache=prefix_cache)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_planning_one_step_ahead_gives_the_same_output(seed: int) -> None:
+    """The next step is planned before the one in flight is committed; surplus tokens after a stop are dropped."""
+    rng = random.Random(seed)
+    harness = Harness(num_blocks=40, max_rows=4)
+    scheduler, executor = harness.scheduler, harness.executor
+    for number in range(12):
+        prompt = [rng.randrange(1, 97) for _ in range(rng.randrange(1, 25))]
+        harness.add(number, prompt, samples=rng.choice([1, 2]), max_new_tokens=rng.randrange(1, 16))
+    flying = None
+    while scheduler.has_work or flying:
+        ahead = scheduler.plan()
+        handle = executor.submit(ahead.plan) if ahead else None
+        if flying:
+            step, submitted = flying
+            harness.record(scheduler.commit(step, executor.collect(submitted)))
+            assert check_invariants(scheduler) == []
+        flying = (ahead, handle) if ahead and handle else None
+    harness.assert_exact()
+    assert len(harness.finishes) == sum(group.samples for group in harness.groups.values())
