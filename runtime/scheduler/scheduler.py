@@ -14,7 +14,7 @@ from typing import NamedTuple
 from runtime.request import FinishReason
 from runtime.scheduler.admission import AdmissionPolicy, Load, peak_blocks
 from runtime.scheduler.draft import Draft, Step
-from runtime.scheduler.kv_cache import KvCache
+from runtime.scheduler.kv_cache import KvCache, blocks_for
 from runtime.scheduler.plan import Logits, RowStart, StepOutput, StepPlan
 from runtime.scheduler.sequence import NO_ROW, Group, RequestKey, Sequence
 from runtime.scheduler.stopping import finish_reason
@@ -93,9 +93,9 @@ class Scheduler:
         self.waiting.append(group)
 
     def can_ever_run(self, group: Group) -> bool:
-        """Whether ``group`` fits at all, on an otherwise empty engine."""
-        load = Load(self.kv.pool.num_blocks, 0, self.kv.block_size)
-        return group.samples <= self.config.max_rows and self.policy.admits([], group, load)
+        """Whether ``group`` fits an otherwise empty engine at its full length, whatever the policy expects of it."""
+        longest = blocks_for(group.prompt_length + group.params.max_new_tokens, self.kv.block_size)
+        return group.samples <= self.config.max_rows and group.samples * longest <= self.kv.pool.num_blocks
 
     def abort(self, key: RequestKey, sample: int = -1) -> bool:
         """End a request, or one of its samples, at once; returns whether it was there."""
