@@ -1,0 +1,76 @@
+# Peregrine. `make serve` and `make test` do everything on a fresh machine; `make help` lists the rest.
+
+MODEL  ?= smollm2-135m-instruct
+TARGET ?= cpu
+HOST   ?= 127.0.0.1
+PORT   ?= 8080
+ARGS   ?=
+PYTHON ?= python3
+
+VENV := .venv
+BIN  := $(VENV)/bin
+PIP  := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# What an installation depends on: the native library is compiled by it.
+INSTALLED_FROM := pyproject.toml setup.py constraints.txt $(wildcard packaging/*.py runtime/native/*.py runtime/native/src/*)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve engine test check lint format bench parity clean
+
+help: ## list the targets and variables
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@echo
+	@echo 'variables: MODEL=$(MODEL) TARGET=$(TARGET) HOST=$(HOST) PORT=$(PORT) ARGS=$(ARGS) PYTHON=$(PYTHON)'
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo 'error: Python 3.11 or newer is needed: make PYTHON=python3.12 ...' >&2; exit 2; }
+	@echo 'making the virtual environment $(VENV)'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(INSTALLED_FROM) | $(BIN)/python
+	@echo 'installing Peregrine and what it runs on'
+	@$(PIP) install -c constraints.txt -e '.[cpu,build]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo 'installing the tools for development'
+	@$(PIP) install -c constraints.txt -e '.[cpu,build,dev]'
+	@touch $@
+
+setup: $(VENV)/.installed ## make the virtual environment and install
+
+serve: $(VENV)/.installed ## build the engine if need be and serve MODEL on HOST:PORT (ARGS: more flags)
+	@exec $(BIN)/peregrine serve $(MODEL) --target $(TARGET) --host $(HOST) --port $(PORT) $(ARGS)
+
+engine: $(VENV)/.installed ## compile MODEL for TARGET (ARGS: more flags)
+	@$(BIN)/peregrine build $(MODEL) --target $(TARGET) $(ARGS)
+
+format: $(VENV)/.installed-dev ## format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix-only .
+
+lint: $(VENV)/.installed-dev ## check format, lint and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+check: lint ## lint, and the tests that need no server: under a minute
+	@$(BIN)/pytest -q tests/unit tests/synthetic $(ARGS)
+
+test: lint ## everything that needs no GPU, with the coverage floor
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+
+bench: $(VENV)/.installed-dev ## measure the served default model (ARGS: see benchmarks/serve.py)
+	@$(BIN)/python -m benchmarks.serve --model $(MODEL) $(ARGS)
+
+parity: $(VENV)/.installed-dev ## recompute the goldens with PyTorch and compare
+	@$(PIP) install -c constraints.txt -e '.[cpu,build,dev,parity]'
+	@$(BIN)/pytest -q -m parity $(ARGS)
+
+clean: ## remove the virtual environment, caches and build products (engines stay in their cache)
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	rm -f runtime/native/*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
