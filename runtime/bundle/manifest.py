@@ -23,12 +23,14 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
         name: Recipe name or file name, for people.
         path: Absolute path read at build time.
         digest: SHA-256 over the checkpoint's bytes.
+        spec: What ``build`` was given: recipe name or absolute path. Commands in messages use it.
     """
 
     kind: str
     name: str
     path: str
     digest: str
+    spec: str = ""
 
 
 class KvLayout(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +87,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         limits: Upper bounds baked into the engine by name (the CPU target bakes in only ``context_length``).
         build_seconds: Wall time of the build.
         build_peak_bytes: Peak resident memory of the build.
+        created: When, in UTC, ISO 8601.
+        verification: ``None`` where it was skipped.
+        key: Names everything that decides how the engine comes out; equal keys, equal engines.
     """
 
     schema: int = SCHEMA_VERSION
@@ -103,3 +108,4 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     build_peak_bytes: int = 0
     created: str = ""
     verification: Verification | None = None
+    key: str = ""

@@ -47,6 +47,7 @@ class TokenOutput(_Message):
         cached_tokens: Prompt tokens served from the prefix cache; sent with the sample's first token.
         prompt_logprobs: Log-probabilities of prompt tokens 1.. given those before; with the first token, when asked for.
         error: Text for the client when ``finish`` is ``ERROR``.
+        queue_seconds: How long the request waited before it was first scheduled; sent with a sample's first token.
     """
 
     request_id: int
@@ -57,6 +58,7 @@ class TokenOutput(_Message):
     cached_tokens: int = 0
     prompt_logprobs: list[float] | None = None
     error: str = ""
+    queue_seconds: float = 0.0
 
 
 class StepOutputs(_Message, tag=2):

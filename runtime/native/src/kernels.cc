@@ -1,0 +1,35 @@
+// Compiled once per instruction set, with PEREGRINE_KERNELS naming the table it yields.
+#include "kernels.h"
+
+#if defined(PEREGRINE_AVX512)
+#define PEREGRINE_ROW_GROUP 6
+#define PEREGRINE_TABLE kAvx512Kernels
+#define PEREGRINE_NAME "avx512"
+#include "simd_avx512.h"
+#elif defined(PEREGRINE_AVX2)
+#define PEREGRINE_ROW_GROUP 3
+#define PEREGRINE_TABLE kAvx2Kernels
+#define PEREGRINE_NAME "avx2"
+#include "simd_avx2.h"
+#else
+#define PEREGRINE_ROW_GROUP 3
+#define PEREGRINE_TABLE kPortableKernels
+#define PEREGRINE_NAME "portable"
+#include "simd_portable.h"
+#endif
+static_assert(kRowGroup == PEREGRINE_ROW_GROUP, "attend_tile has a case for every size of a row group");
+
+#include "vector_math.h"
+
+#include "row_kernels.h"
+
+#include "attention_kernels.h"
+
+namespace peregrine {
+
+extern const Kernels PEREGRINE_TABLE = {
+    PEREGRINE_NAME, kLanes, kRowGroup, transform_head, convert<float, uint16_t>, convert<uint16_t, float>,
+    attend,         merge,  finish,    silu_mul,
+};
+
+}  // namespace peregrine

@@ -1,0 +1,61 @@
+// What the shared library exports: RegisterCustomOps for onnxruntime, and a few functions for ctypes.
+#include "attention_op.h"
+#include "isa.h"
+#include "ort_abi.h"
+#include "silu_mul_op.h"
+
+#define PEREGRINE_EXPORT extern "C" __attribute__((visibility("default")))
+
+namespace {
+
+constexpr int kAbiVersion = 1;
+constexpr const char* kDomain = "peregrine";
+
+constexpr peregrine::CustomOp<peregrine::PagedAttention<peregrine::kFloat>> kAttentionFloat;
+constexpr peregrine::CustomOp<peregrine::PagedAttention<peregrine::kHalf>> kAttentionHalf;
+constexpr peregrine::CustomOp<peregrine::SiluMul> kSiluMul;
+constexpr const OrtCustomOp* kOps[] = {&kAttentionFloat, &kAttentionHalf, &kSiluMul};
+
+}  // namespace
+
+PEREGRINE_EXPORT OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
+  using namespace peregrine;
+  if (!bind_ort(base)) {
+    // NOTE: version 1 of the table has CreateStatus at the same place.
+    const OrtApi* oldest = base->GetApi(1);
+    auto create = reinterpret_cast<OrtStatus* (*)(int, const char*)>(oldest->entries[0]);
+    return create(1, "this onnxruntime is too old for Peregrine's ops");
+  }
+  if (active_kernels() == nullptr) {
+    return invalid("PEREGRINE_CPU_ISA names an instruction set that this build or processor does not have");
+  }
+  OrtCustomOpDomain* domain = nullptr;
+  if (OrtStatus* status = ort.CreateCustomOpDomain(kDomain, &domain)) return status;
+  for (const OrtCustomOp* op : kOps) {
+    if (OrtStatus* status = ort.CustomOpDomain_Add(domain, op)) return status;
+  }
+  return ort.AddCustomOpDomain(options, domain);
+}
+
+// Changes with the signature or meaning of an op or of an exported function.
+PEREGRINE_EXPORT int peregrine_abi_version() { return kAbiVersion; }
+
+// The instruction set in use, or null if PEREGRINE_CPU_ISA asks for one that is not there.
+PEREGRINE_EXPORT const char* peregrine_active_isa() {
+  const peregrine::Kernels* kernels = peregrine::active_kernels();
+  return kernels == nullptr ? nullptr : kernels->name;
+}
+
+PEREGRINE_EXPORT int peregrine_has_isa(const char* name) { return peregrine::find_kernels(name) != nullptr; }
+
+// Switches this process to another instruction set; 0 if it is not there.
+PEREGRINE_EXPORT int peregrine_force_isa(const char* name) { return peregrine::force_kernels(name); }
+
+// binary16 <-> float32 as the cache uses them.
+PEREGRINE_EXPORT void peregrine_to_half(const float* input, uint16_t* output, size_t count) {
+  peregrine::active_kernels()->to_half(input, output, count);
+}
+
+PEREGRINE_EXPORT void peregrine_to_float(const uint16_t* input, float* output, size_t count) {
+  peregrine::active_kernels()->to_float(input, output, count);
+}
