@@ -37,7 +37,8 @@ class QuantBlocks:
     """A matrix in blocks of 32 along its columns: ``w = scale * q + offset``.
 
     Attributes:
-        values: int16 ``[rows, columns / 32, 32]``: the stored integers (0..15 for Q4_1, -8..7 for Q4_0, -127..127 for Q8_0).
+        values: int16 ``[rows, columns / 32, 32]``: the stored integers (0..15 for Q4_1, -8..7 for Q4_0,
+            -127..127 for Q8_0).
         scales: float32 ``[rows, columns / 32]``.
         offsets: float32 ``[rows, columns / 32]``, or ``None`` where the format has none.
     """

@@ -1,0 +1,1 @@
+"""Measures what is served, over HTTP, as clients see it."""

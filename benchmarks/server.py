@@ -1,0 +1,73 @@
+"""Starts the server under test and finds its processes."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serving(model: str, *flags: str) -> Iterator[tuple[int, int, float]]:
+    """Serve ``model``; gives the port, the engine's process id and the seconds until ``/health`` answered."""
+    port = free_port()
+    command = [sys.executable, "-m", "server.cli", "serve", model, "--port", str(port), *flags]
+    began = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        while not healthy(port):
+            if process.poll() is not None:
+                message = f"the server ended with {process.returncode}"
+                raise RuntimeError(message)
+            time.sleep(0.02)
+        yield port, engine_of(process.pid), time.monotonic() - began
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(90)
+
+
+def healthy(port: int) -> bool:
+    """Whether ``/health`` answers 200."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def engine_of(supervisor: int) -> int:
+    """Process id of the supervisor's engine."""
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            command = (status.parent / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if parent == supervisor and b"runtime.engine" in command:
+            return int(status.parent.name)
+    message = "the engine process was not found"
+    raise RuntimeError(message)
+
+
+def resident_megabytes(process: int, field: str = "VmRSS") -> float:
+    """Resident memory of a process now, or at its peak (``VmHWM``)."""
+    found = re.search(rf"{field}:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
+    assert found is not None
+    return int(found[1]) / 1024

@@ -1,0 +1,72 @@
+"""Tensor names and shapes: what a checkpoint of an architecture has to hold, under which names."""
+
+from __future__ import annotations
+
+from runtime.bundle.architecture import Architecture
+
+EMBEDDING = "model.embed_tokens.weight"
+FINAL_NORM = "model.norm.weight"
+HEAD = "lm_head.weight"
+
+_GGUF_MODULES = {
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+
+
+def expected_tensors(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor that a checkpoint of ``architecture`` holds, by Hugging Face name."""
+    shapes: dict[str, tuple[int, ...]] = {
+        EMBEDDING: (architecture.vocab_size, architecture.hidden_size),
+        FINAL_NORM: (architecture.hidden_size,),
+    }
+    if not architecture.tied_embeddings:
+        shapes[HEAD] = (architecture.vocab_size, architecture.hidden_size)
+    layer = _layer_tensors(architecture)
+    for index in range(architecture.num_layers):
+        shapes.update({f"model.layers.{index}.{name}": shape for name, shape in layer.items()})
+    return shapes
+
+
+def gguf_name_map(architecture: Architecture) -> dict[str, str]:
+    """GGUF name -> Hugging Face name of every tensor of ``architecture``."""
+    names = {"token_embd.weight": EMBEDDING, "output_norm.weight": FINAL_NORM, "output.weight": HEAD}
+    for name in _layer_tensors(architecture):
+        module, suffix = name.rsplit(".", 1)
+        for index in range(architecture.num_layers):
+            names[f"blk.{index}.{_GGUF_MODULES[module]}.{suffix}"] = f"model.layers.{index}.{name}"
+    return names
+
+
+def _layer_tensors(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    hidden, inner, dim = architecture.hidden_size, architecture.intermediate_size, architecture.head_dim
+    queries, keys = architecture.num_heads * dim, architecture.num_kv_heads * dim
+    matrices = {
+        "self_attn.q_proj": (queries, hidden, architecture.attention_bias),
+        "self_attn.k_proj": (keys, hidden, architecture.attention_bias),
+        "self_attn.v_proj": (keys, hidden, architecture.attention_bias),
+        "self_attn.o_proj": (hidden, queries, architecture.output_bias),
+        "mlp.gate_proj": (inner, hidden, architecture.mlp_bias),
+        "mlp.up_proj": (inner, hidden, architecture.mlp_bias),
+        "mlp.down_proj": (hidden, inner, architecture.mlp_bias),
+    }
+    shapes: dict[str, tuple[int, ...]] = {
+        "input_layernorm.weight": (hidden,),
+        "post_attention_layernorm.weight": (hidden,),
+    }
+    if architecture.qk_norm:
+        shapes |= {"self_attn.q_norm.weight": (dim,), "self_attn.k_norm.weight": (dim,)}
+    for module, (rows, columns, bias) in matrices.items():
+        shapes[f"{module}.weight"] = (rows, columns)
+        if bias:
+            shapes[f"{module}.bias"] = (rows,)
+    return shapes

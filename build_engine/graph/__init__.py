@@ -1,0 +1,16 @@
+"""The decoder graph in ONNX and its weight file."""
+
+from build_engine.graph.builder import GraphBuilder
+from build_engine.graph.decoder import DecoderGraph, Progress
+from build_engine.graph.linear import FloatLinears, Linears, QuantLinears
+from build_engine.graph.weight_file import WeightFile
+
+__all__ = [
+    "DecoderGraph",
+    "FloatLinears",
+    "GraphBuilder",
+    "Linears",
+    "Progress",
+    "QuantLinears",
+    "WeightFile",
+]

@@ -1,0 +1,1 @@
+"""Checkpoint readers: one file format each, all giving a ``Checkpoint``."""

@@ -1,0 +1,26 @@
+"""Verifies a published bundle again, from the checkpoint it was built from."""
+
+from __future__ import annotations
+
+from build_engine.errors import BuildError
+from build_engine.progress import Progress
+from build_engine.sources import resolve_source
+from build_engine.verify import verify_bundle
+from runtime.bundle.bundle import Bundle
+from runtime.bundle.manifest import Verification
+
+
+def recheck(bundle: Bundle, progress: Progress) -> Verification:
+    """Compare the engine of ``bundle`` with the float32 reference of its checkpoint.
+
+    Raises:
+        BuildError: The checkpoint is gone, or is not the one the bundle was built from.
+    """
+    source = bundle.manifest.source
+    checkpoint = resolve_source(source.spec or source.path, progress).open(progress)
+    if checkpoint.source.digest != source.digest:
+        raise BuildError(
+            f"{checkpoint.source.path}: has changed since the bundle was built (sha256 "
+            f"{checkpoint.source.digest[:12]}..., the bundle has {source.digest[:12]}...)"
+        )
+    return verify_bundle(bundle.path, checkpoint, progress)

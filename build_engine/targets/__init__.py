@@ -1,0 +1,1 @@
+"""What a checkpoint can be compiled for."""

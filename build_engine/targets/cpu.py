@@ -1,0 +1,85 @@
+"""The CPU target: stock ONNX Runtime plus the native paged-attention operator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from build_engine.checkpoint import Checkpoint
+from build_engine.graph import (
+    DecoderGraph,
+    FloatLinears,
+    GraphBuilder,
+    Linears,
+    Progress,
+    QuantLinears,
+    WeightFile,
+)
+from build_engine.quantize import Precision
+from runtime.bundle.manifest import KvLayout
+
+MODEL_FILE = "model.onnx"
+WEIGHT_FILE = "weights.bin"
+
+
+@dataclass(frozen=True, slots=True)
+class CpuOptions:
+    """Choices of a CPU build.
+
+    Attributes:
+        precision: ``import`` keeps the quantised blocks of a GGUF (Q8_0 and Q4_0 exactly, Q4_1 with its offsets rounded
+            to 8-bit levels) and rounds its float matrices to ``int8``; ``int8`` and ``int4`` quantise weights in groups
+            of 32; ``fp32`` keeps everything in float32. Norms and biases are float32 always.
+        kv_dtype: Element type of the KV cache.
+        block_size: Tokens in a KV block.
+    """
+
+    precision: Precision = "import"
+    kv_dtype: Literal["float16", "float32"] = "float16"
+    block_size: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledEngine:
+    """What the manifest has to know about a compiled engine.
+
+    Attributes:
+        precision: Of the linear layers, e.g. ``q8-g32``.
+        kv: Layout of the KV pools that the graph reads.
+        target_versions: Package -> version compiled with.
+        limits: Upper bounds baked into the graph.
+    """
+
+    precision: str
+    kv: KvLayout
+    target_versions: dict[str, str]
+    limits: dict[str, int]
+
+
+def compile_cpu(checkpoint: Checkpoint, directory: Path, options: CpuOptions, progress: Progress) -> CompiledEngine:
+    """Writes ``model.onnx`` and ``weights.bin`` of a checkpoint into ``directory``.
+
+    Weights are converted and written one fused matrix at a time, so that memory stays at a few times the largest one.
+
+    Args:
+        checkpoint: The opened checkpoint; its reader has checked names and shapes of the tensors.
+        directory: An existing directory; files of these names are replaced.
+        options: Precision and KV cache.
+        progress: Called as ``(stage, done, total)``.
+
+    Raises:
+        BuildError: The precision does not fit the checkpoint.
+    """
+    kv = KvLayout(kind="paged", block_size=options.block_size, dtype=options.kv_dtype)
+    linears: Linears = FloatLinears() if options.precision == "fp32" else QuantLinears(options.precision)
+    with WeightFile(directory / WEIGHT_FILE) as weights:
+        model = DecoderGraph(checkpoint, GraphBuilder(weights), linears, kv).build(progress)
+    (directory / MODEL_FILE).write_bytes(model.SerializeToString())
+    return CompiledEngine(
+        precision=linears.label,
+        kv=kv,
+        target_versions={"onnxruntime": version("onnxruntime"), "onnx": version("onnx")},
+        limits={"context_length": checkpoint.architecture.context_length},
+    )

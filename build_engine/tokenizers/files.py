@@ -1,0 +1,24 @@
+"""What a bundle stores of a tokenizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerFiles:
+    """What a bundle stores of a tokenizer.
+
+    Attributes:
+        tokenizer_json: Complete ``tokenizer.json``.
+        vocab_size: Ids are below this.
+        chat_template: Jinja source, or ``None``.
+        eos_token_ids: Ids that end a sample.
+        bos_token_id: Beginning-of-sequence id, or -1.
+    """
+
+    tokenizer_json: bytes
+    vocab_size: int
+    chat_template: str | None
+    eos_token_ids: tuple[int, ...]
+    bos_token_id: int

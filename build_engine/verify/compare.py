@@ -1,0 +1,65 @@
+"""Measures a built engine against a float32 reference of the checkpoint it was built from."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from build_engine.checkpoint import Checkpoint
+from build_engine.graph import Progress
+from build_engine.verify.divergence import Divergence
+from build_engine.verify.schedule import blocks_of, forced_steps
+from build_engine.verify.session import EngineSession
+from runtime.bundle.manifest import Verification
+from runtime.reference.decoder import ReferenceDecoder
+
+_CHUNK = 48
+_DECODED = 12
+_SEPARATOR = "\n----\n"
+
+
+def verification_texts() -> list[str]:
+    """The checked-in texts: prose, dialogue, code, numbers, a list."""
+    text = files("build_engine.data").joinpath("verify.txt").read_text(encoding="utf-8")
+    return [part.strip("\n") for part in text.split(_SEPARATOR)]
+
+
+def verify_bundle(bundle_dir: Path, checkpoint: Checkpoint, progress: Progress | None = None) -> Verification:
+    """Runs engine and reference over the same text, teacher-forced, and compares every position.
+
+    All texts run together, first in prefill chunks and then in single-token steps, so that both shapes of a step
+    are covered. The reference holds the whole model in memory (4 bytes a parameter).
+
+    Args:
+        bundle_dir: Holds ``model.onnx`` and its weight file; the manifest is not read.
+        checkpoint: What the bundle was built from.
+        progress: Called as ``("verify", tokens_done, tokens)``.
+    """
+    texts = _encode(checkpoint)
+    engine = EngineSession(bundle_dir)
+    blocks = blocks_of(texts, engine.block_size)
+    engine.allocate(blocks)
+    architecture = checkpoint.architecture
+    reference = ReferenceDecoder(architecture, {name: tensor.float32() for name, tensor in checkpoint.tensors.items()})
+    pool = (blocks, architecture.num_kv_heads, engine.block_size, architecture.head_dim)
+    keys = [np.zeros(pool, np.float32) for _ in range(architecture.num_layers)]
+    values = [np.zeros(pool, np.float32) for _ in range(architecture.num_layers)]
+    divergence, done = Divergence(), 0
+    for step in forced_steps(texts, engine.block_size, _CHUNK, _DECODED):
+        rows = np.arange(len(step.token_ids))
+        inputs = (step.token_ids, step.cu_seqlens, step.past_lens, step.block_table, rows)
+        divergence.add(reference.step(*inputs, keys, values), engine.step(*inputs), step.next_ids)
+        done += len(rows)
+        if progress is not None:
+            progress("verify", done, sum(len(text) for text in texts))
+    return divergence.result()
+
+
+def _encode(checkpoint: Checkpoint) -> list[list[int]]:
+    """The texts as token ids, as far as the model's context goes."""
+    tokenizer = Tokenizer.from_str(checkpoint.tokenizer_json.decode("utf-8"))
+    encoded = [tokenizer.encode(text).ids for text in verification_texts()]
+    return [ids[: checkpoint.architecture.context_length] for ids in encoded]

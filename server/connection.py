@@ -1,0 +1,130 @@
+"""What Falcon does not tell: that a client has gone away, or has stopped reading."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Message], Awaitable[None]]
+AsgiApp = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
+
+SCOPE_KEY = "peregrine.connection"
+SWEEP_SECONDS = 1.0
+
+
+def _nothing() -> None:
+    pass
+
+
+class Connection:
+    """One request's connection.
+
+    Attributes:
+        gone: The client has disconnected, or was cut off because it stopped reading.
+    """
+
+    __slots__ = ("_on_close", "_on_leave", "_receive", "_send", "_task", "_watcher", "blocked_since", "gone")
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._task = asyncio.current_task()
+        self._watcher: asyncio.Task[None] | None = None
+        self._on_leave: Callable[[], None] = _nothing
+        self._on_close: Callable[[], None] = _nothing
+        self.blocked_since: float | None = None
+        self.gone = False
+
+    def hold(self, on_leave: Callable[[], None], on_close: Callable[[], None]) -> None:
+        """Tie something to the connection that has to be freed however the answer ends.
+
+        The request body has to be read whole before: whoever watches for the client's leaving takes every
+        further message.
+
+        Args:
+            on_leave: Called once when the client goes away; at once if it has gone.
+            on_close: Called when the request is over, the answer sent or not.
+        """
+        self._on_leave, self._on_close = on_leave, on_close
+        if self.gone:
+            on_leave()
+        else:
+            self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    async def send(self, message: Message) -> None:
+        """Pass ``message`` on, keeping the time since when the client has not taken it."""
+        self.blocked_since = asyncio.get_running_loop().time()
+        await self._send(message)
+        self.blocked_since = None
+
+    def cut(self) -> None:
+        """Give up on a client that does not read."""
+        self._leave()
+        if self._task is not None:
+            self._task.cancel()
+
+    def close(self) -> None:
+        """The request is over."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+        self._on_close()
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._leave()
+
+    def _leave(self) -> None:
+        if not self.gone:
+            self.gone = True
+            self._on_leave()
+
+
+class ConnectionMiddleware:
+    """Outermost ASGI layer: gives each request its ``Connection`` and cuts off clients that stopped reading.
+
+    Args:
+        app: The application.
+        stall_seconds: How long a client may leave a part of its answer unread.
+    """
+
+    def __init__(self, app: AsgiApp, stall_seconds: float) -> None:
+        self._app = app
+        self._stall_seconds = stall_seconds
+        self._open: set[Connection] = set()
+
+    @property
+    def open_requests(self) -> int:
+        """Requests being answered."""
+        return len(self._open)
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        connection = Connection(receive, send)
+        scope[SCOPE_KEY] = connection
+        self._open.add(connection)
+        try:
+            await self._app(scope, receive, connection.send)
+        finally:
+            self._open.discard(connection)
+            connection.close()
+
+    def sweep(self) -> None:
+        """Cut off the clients that have not read for too long."""
+        now = asyncio.get_running_loop().time()
+        for connection in [*self._open]:
+            since = connection.blocked_since
+            if since is not None and now - since > self._stall_seconds:
+                connection.cut()
+
+    async def sweep_forever(self) -> None:
+        """Sweep until cancelled."""
+        while True:
+            await asyncio.sleep(min(SWEEP_SECONDS, self._stall_seconds / 2))
+            self.sweep()

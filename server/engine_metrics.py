@@ -1,0 +1,74 @@
+"""The engine's numbers as Prometheus metrics, made from one snapshot at the moment of the scrape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from runtime.stats import EngineStats
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCollector(Collector):
+    """LightLLM's and vLLM's names for what the engine reports.
+
+    Attributes:
+        stats: The snapshot.
+        model_name: Label of the vLLM-style metrics.
+    """
+
+    stats: EngineStats
+    model_name: str
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric."""
+        yield from self._lightllm()
+        yield from self._vllm()
+
+    def _lightllm(self) -> Iterator[Metric]:
+        stats = self.stats
+        for name, text, value in (
+            ("queue_size", "Requests waiting", stats.waiting),
+            ("batch_current_size", "Samples in flight", stats.running),
+            ("batch_pause_size", "Samples preempted and waiting", stats.paused),
+            ("batch_current_max_tokens", "Estimated future maximum of KV tokens", stats.peak_tokens),
+        ):
+            yield GaugeMetricFamily(f"lightllm_{name}", text, value)
+        # NOTE: prefill and decode share a step here, so there is one method.
+        count = CounterMetricFamily("lightllm_batch_inference_count", "Steps executed", labels=["method"])
+        count.add_metric(["step"], stats.steps_total)
+        yield count
+        duration = HistogramMetricFamily(
+            "lightllm_batch_inference_duration_bucket", "Seconds of steps", labels=["method"]
+        )
+        duration.add_metric(["step"], [("+Inf", stats.steps_total)], stats.step_seconds_total)
+        yield duration
+
+    def _vllm(self) -> Iterator[Metric]:
+        stats, capacity = self.stats, max(1, self.stats.capacity_tokens)
+        for name, text, value in (
+            ("num_requests_running", "Samples in flight", stats.running),
+            ("num_requests_waiting", "Requests waiting", stats.waiting),
+            ("kv_cache_usage_perc", "Share of the KV cache in use, 1 is all", stats.used_tokens / capacity),
+        ):
+            gauge = GaugeMetricFamily(f"vllm:{name}", text, labels=["model_name"])
+            gauge.add_metric([self.model_name], value)
+            yield gauge
+        for name, text, value in (
+            ("num_preemptions", "Samples preempted", stats.preemptions_total),
+            ("prompt_tokens", "Prompt tokens of admitted requests", stats.prompt_tokens_total),
+            ("generation_tokens", "Tokens generated", stats.generated_tokens_total),
+            ("prefix_cache_queries", "Prompt tokens looked up in the prefix cache", stats.prefix_queries_total),
+            ("prefix_cache_hits", "Prompt tokens found there", stats.prefix_hits_total),
+        ):
+            counter = CounterMetricFamily(f"vllm:{name}", text, labels=["model_name"])
+            counter.add_metric([self.model_name], value)
+            yield counter

@@ -1,0 +1,53 @@
+"""Error bodies in LightLLM's shapes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import falcon
+from falcon.asgi import App, Request, Response
+
+from server.errors import BodyTooLargeError, ClientGoneError, InvalidRequestError, ServerError, UnavailableError
+from server.resources.base import answer
+from server.services import Services
+
+logger = logging.getLogger("peregrine.errors")
+
+_DETAILS = {404: "Not Found", 405: "Method Not Allowed"}
+
+
+def add_error_answers(app: App[Request, Response], services: Callable[[], Services]) -> None:
+    """Register the handlers."""
+
+    async def expected(_request: Request, response: Response, error: ServerError, _params: Any) -> None:
+        services().metrics.failure(error.status)
+        content: dict[str, Any] = {"message": error.message}
+        match error:
+            case InvalidRequestError(error_code=error_code, param=param):
+                content |= {"error_code": error_code, "param": param}
+            case UnavailableError(retry_after=seconds):
+                response.set_header("Retry-After", str(seconds))
+            case BodyTooLargeError():
+                # NOTE: the rest of the body stays unread, so the connection cannot be used again.
+                response.set_header("Connection", "close")
+        answer(response, content, error.status)
+
+    async def client_gone(_request: Request, response: Response, _error: ClientGoneError, _params: Any) -> None:
+        response.status = 499
+
+    async def unexpected(request: Request, response: Response, _error: Exception, _params: Any) -> None:
+        logger.exception("%s %s failed", request.method, request.uri_template)
+        answer(response, {"message": "internal error"}, 500)
+
+    app.add_error_handler(Exception, unexpected)
+    app.add_error_handler(falcon.HTTPError, _http_error)
+    app.add_error_handler(ServerError, expected)
+    app.add_error_handler(ClientGoneError, client_gone)
+
+
+async def _http_error(_request: Request, response: Response, error: falcon.HTTPError, _params: Any) -> None:
+    status = error.status_code
+    response.set_headers(error.headers or {})
+    answer(response, {"detail": _DETAILS.get(status, error.title or "Error")}, status)

@@ -1,0 +1,57 @@
+"""What a client can be told went wrong, apart from wire format."""
+
+from __future__ import annotations
+
+
+class ServerError(Exception):
+    """Base of everything that is answered with an error body.
+
+    Attributes:
+        message: Text for the client.
+    """
+
+    status = 500
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class InvalidRequestError(ServerError):
+    """The request itself is wrong; LightLLM answers 417 to all of these.
+
+    Attributes:
+        error_code: Stable name of the kind of mistake.
+        param: Name of the offending field, or ``None``.
+    """
+
+    status = 417
+
+    def __init__(self, message: str, error_code: str = "invalid_value", param: str | None = None) -> None:
+        super().__init__(message)
+        self.error_code = error_code
+        self.param = param
+
+
+class BodyTooLargeError(ServerError):
+    """The body exceeds the limit; the rest of it is not read, so the connection closes."""
+
+    status = 413
+
+
+class UnavailableError(ServerError):
+    """The engine cannot take or finish the request now; another attempt may succeed.
+
+    Attributes:
+        retry_after: Whole seconds to wait.
+    """
+
+    status = 503
+
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ClientGoneError(Exception):
+    """The client closed its connection: nobody is left to answer."""

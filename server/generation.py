@@ -1,0 +1,242 @@
+"""One request from the engine's tokens to text, the same for every protocol."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from runtime.detokenizer import SampleText
+from runtime.messages import TokenOutput
+from runtime.request import FinishReason
+from server.engine_client import EngineClient
+from server.environment import RequestRules
+from server.errors import ClientGoneError, ServerError, UnavailableError
+from server.request_stream import RequestStream
+from server.tokenizer import TextCodec
+from server.validation import ValidRequest
+
+_REASONS = {FinishReason.STOP: "stop", FinishReason.LENGTH: "length"}
+_FAILURES = (FinishReason.ERROR, FinishReason.ABORT)
+
+
+@dataclass(slots=True)
+class TokenEvent:
+    """One token as clients see it.
+
+    Attributes:
+        sample: Index of the output it belongs to.
+        token_id: The token, or -1 for an end without one.
+        text: Text that became complete with it; may be empty.
+        logprob: As the engine reports it.
+        special: Whether it is one of the tokenizer's special tokens.
+        count: Tokens of this output so far.
+        sum_logprob: Of this output so far.
+        finish_reason: ``stop``, ``length`` or ``error`` with the last one.
+        error: What went wrong, with ``error``.
+    """
+
+    sample: int
+    token_id: int
+    text: str
+    logprob: float
+    special: bool
+    count: int
+    sum_logprob: float
+    finish_reason: str | None = None
+    error: str = ""
+
+
+class Observer(Protocol):
+    """What wants to know how requests go; see ``server.metrics``."""
+
+    def first_token(self, generation: Generation, output: TokenOutput) -> None:
+        """The first token of the first output is there."""
+
+    def token(self, generation: Generation, gap: float) -> None:
+        """A later token is there, ``gap`` seconds after the previous one of its request."""
+
+    def finished(self, generation: Generation, reasons: list[str]) -> None:
+        """The request ended; ``reasons`` holds one of stop, length, error, abort for each output."""
+
+
+class _Sample:
+    __slots__ = ("count", "reason", "sum_logprob", "text")
+
+    def __init__(self, text: SampleText) -> None:
+        self.text = text
+        self.count = 0
+        self.sum_logprob = 0.0
+        self.reason: str | None = None
+
+
+class Generation:
+    """A running request. Read it with ``events`` until ``done``; always ``close`` it.
+
+    Attributes:
+        request: What runs.
+        seconds_before: From the request's arrival to its queuing in the engine.
+        started: ``time.perf_counter()`` when it was queued.
+        first_token_at: The same for its first token; 0 before.
+        cached_tokens: Prompt tokens that came from the prefix cache.
+        prompt_logprobs: Of prompt tokens 1.., when asked for.
+    """
+
+    def __init__(
+        self,
+        request: ValidRequest,
+        stream: RequestStream,
+        texts: list[SampleText],
+        *,
+        special_ids: frozenset[int],
+        observer: Observer,
+        seconds_before: float = 0.0,
+    ) -> None:
+        self.request = request
+        self.seconds_before = seconds_before
+        self.started = time.perf_counter()
+        self.first_token_at = 0.0
+        self.cached_tokens = 0
+        self.prompt_logprobs: list[float] | None = None
+        self._stream = stream
+        self._samples = [_Sample(text) for text in texts]
+        self._special_ids = special_ids
+        self._observer = observer
+        self._last_token_at = 0.0
+        self._closed = False
+
+    @property
+    def request_id(self) -> int:
+        """Unique on this worker."""
+        return self._stream.request_id
+
+    @property
+    def done(self) -> bool:
+        """Whether every output has ended."""
+        return all(sample.reason is not None for sample in self._samples)
+
+    @property
+    def counts(self) -> list[int]:
+        """Tokens of each output so far."""
+        return [sample.count for sample in self._samples]
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why each output ended; ``abort`` where it has not."""
+        return [sample.reason or "abort" for sample in self._samples]
+
+    async def events(self) -> list[TokenEvent]:
+        """Wait for tokens and return all there are, in order; empty only when ``done``.
+
+        A failure after the first token is an event with ``error`` for each output that has not ended.
+
+        Raises:
+            ServerError: The engine refused or lost the request before its first token.
+            ClientGoneError: ``cancel`` was called.
+        """
+        while not self.done:
+            try:
+                outputs = await self._stream.take()
+                if not outputs:
+                    raise UnavailableError("the engine ended the request early")
+            except ServerError as error:
+                if not self.first_token_at:
+                    raise
+                return [self._fail(i, error.message) for i, s in enumerate(self._samples) if not s.reason]
+            events = [event for output in outputs if (event := self._event(output)) is not None]
+            if events:
+                return events
+        return []
+
+    def cancel(self) -> None:
+        """The client is gone: free the request in the engine and end ``events`` with ``ClientGoneError``."""
+        self._stream.cancel(ClientGoneError())
+
+    def close(self) -> None:
+        """Free what is still held and report the end."""
+        if self._closed:
+            return
+        self._closed = True
+        self.cancel()
+        self._observer.finished(self, self.reasons)
+
+    def _event(self, output: TokenOutput) -> TokenEvent | None:
+        sample = self._samples[output.sample]
+        if sample.reason is not None:
+            return None
+        if output.token_id < 0 or output.finish in _FAILURES:
+            return self._fail(output.sample, output.error or "the engine ended the request")
+        self._clock(output)
+        sample.count += 1
+        sample.sum_logprob += output.logprob
+        text = sample.text.push(output.token_id, last=output.finish is not FinishReason.NONE)
+        if sample.text.stopped:
+            sample.reason = "stop"
+            self._stream.cancel_sample(output.sample)
+        else:
+            sample.reason = _REASONS.get(output.finish)
+        return TokenEvent(
+            output.sample,
+            output.token_id,
+            text,
+            output.logprob,
+            output.token_id in self._special_ids,
+            sample.count,
+            sample.sum_logprob,
+            sample.reason,
+        )
+
+    def _fail(self, index: int, message: str) -> TokenEvent:
+        sample = self._samples[index]
+        sample.reason = "error"
+        return TokenEvent(index, -1, "", 0.0, False, sample.count, sample.sum_logprob, "error", message)
+
+    def _clock(self, output: TokenOutput) -> None:
+        now = time.perf_counter()
+        if self.first_token_at:
+            self._observer.token(self, now - self._last_token_at)
+        else:
+            self.first_token_at = now
+            self.cached_tokens = output.cached_tokens
+            self._observer.first_token(self, output)
+        self._last_token_at = now
+        if output.prompt_logprobs is not None:
+            self.prompt_logprobs = output.prompt_logprobs
+
+
+@dataclass(frozen=True, slots=True)
+class Generator:
+    """Starts generations."""
+
+    client: EngineClient
+    codec: TextCodec
+    rules: RequestRules
+    observer: Observer
+
+    def start(self, request: ValidRequest, seconds_before: float = 0.0) -> Generation:
+        """Queue ``request``, which took ``seconds_before`` to check, in the engine.
+
+        Raises:
+            UnavailableError: The engine is not connected.
+        """
+        stream = self.client.submit(request.prompt, request.sampling, request.samples)
+        window = self.rules.decode_prefix_length
+        texts = [
+            SampleText(
+                self.codec.tokenizer,
+                request.prompt[-window:] if window else [],
+                eos_token_ids=self.client.limits.eos_token_ids,
+                stop_strings=request.stop_strings,
+                skip_special_tokens=request.skip_special_tokens,
+                print_eos_token=request.print_eos_token,
+            )
+            for _ in range(request.samples)
+        ]
+        return Generation(
+            request,
+            stream,
+            texts,
+            special_ids=self.codec.special_ids,
+            observer=self.observer,
+            seconds_before=seconds_before,
+        )

@@ -1,0 +1,162 @@
+"""What the HTTP side counts and times: LightLLM's metric names, and vLLM's for the same quantities.
+
+With several workers, ``prometheus_client`` keeps the values in files under ``PROMETHEUS_MULTIPROC_DIR``, and
+whichever worker is asked adds them up. The engine's own numbers come from ``server.engine_metrics``.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from runtime.messages import TokenOutput
+from runtime.stats import EngineStats
+from server.engine_metrics import EngineCollector
+
+if TYPE_CHECKING:
+    from server.generation import Generation
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+DURATIONS = tuple(0.001 * 1.5**i for i in range(1, 36))
+"""LightLLM's buckets, in seconds."""
+
+RATIOS = tuple(i / 10 for i in range(11))
+BATCH_SIZES = tuple(range(1, 129))
+
+
+class FrontMetrics:
+    """Counters and histograms of one HTTP worker.
+
+    Args:
+        max_request_tokens: Upper end of the token-count histograms.
+        model_name: Label of the vLLM-style metrics.
+    """
+
+    def __init__(self, max_request_tokens: int, model_name: str) -> None:
+        self._registry = CollectorRegistry()
+        self._model_name = model_name
+        self._make_request_metrics()
+        self._make_token_metrics(tuple(max_request_tokens * i / 100 for i in range(101)))
+        self._make_vllm_metrics()
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self._registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(name, text, labels, registry=self._registry, buckets=buckets)
+
+    def _duration(self, name: str, text: str) -> Histogram:
+        return self._histogram(f"lightllm_request_{name}", text, DURATIONS)
+
+    def _make_request_metrics(self) -> None:
+        self._count = self._counter("lightllm_request_count", "Requests tokenized")
+        self._success = self._counter("lightllm_request_success", "Requests answered in full")
+        self._failure = self._counter("lightllm_request_failure", "Requests answered with an error")
+        self._total = self._duration("duration", "Seconds from arrival to the last token")
+        self._validation = self._duration("validation_duration", "Seconds to parse, check and tokenize")
+        self._inference = self._duration("inference_duration", "Seconds in the engine")
+        self._queue = self._duration("queue_duration_bucket", "Seconds queued in the engine")
+        self._ttft = self._duration("first_token_duration", "Seconds from queuing to the first token")
+        self._mean_gap = self._duration("mean_time_per_token_duration", "Mean seconds per later token")
+
+    def _make_token_metrics(self, buckets: tuple[float, ...]) -> None:
+        def tokens(name: str, text: str) -> Histogram:
+            return self._histogram(f"lightllm_{name}", text, buckets)
+
+        self._input = tokens("request_input_length", "Prompt tokens")
+        self._generated = tokens("request_generated_tokens", "Generated tokens")
+        self._max_new = tokens("request_max_new_tokens", "Requested max_new_tokens")
+        self._cached = tokens("cache_length", "Prompt tokens found in the prefix cache")
+        self._cached_ratio = self._histogram("lightllm_cache_ratio", "Share of the prompt found there", RATIOS)
+        self._batch = self._histogram("lightllm_batch_next_size", "Outputs of a step for a worker", BATCH_SIZES)
+
+    def _make_vllm_metrics(self) -> None:
+        name = self._model_name
+
+        def seconds(metric: str, text: str) -> Histogram:
+            return self._histogram(f"vllm:{metric}_seconds", text, DURATIONS, "model_name").labels(name)
+
+        self._vllm_ttft = seconds("time_to_first_token", "Time to the first token")
+        self._vllm_gap = seconds("inter_token_latency", "Time between tokens of a request")
+        self._vllm_e2e = seconds("e2e_request_latency", "Time from queuing to the last token")
+        self._vllm_queue = seconds("request_queue_time", "Time queued in the engine")
+        self._vllm_prefill = seconds("request_prefill_time", "Time from being scheduled to the first token")
+        self._vllm_success = self._counter(
+            "vllm:request_success", "Finished outputs by reason", "model_name", "finished_reason"
+        )
+        self._vllm_rejections = self._counter(
+            "vllm:admission_rejections", "Requests refused for lack of room", "model_name", "reason"
+        )
+
+    def request(self) -> None:
+        """A prompt was tokenized."""
+        self._count.inc()
+
+    def validated(self, seconds: float) -> None:
+        """A request was found acceptable after ``seconds``."""
+        self._validation.observe(seconds)
+
+    def failure(self, status: int) -> None:
+        """An error body was sent."""
+        self._failure.inc()
+        if status == 503:
+            self._vllm_rejections.labels(self._model_name, "unavailable").inc()
+
+    def step(self, outputs: int) -> None:
+        """One step brought ``outputs`` tokens for this worker."""
+        self._batch.observe(outputs)
+
+    def first_token(self, generation: Generation, output: TokenOutput) -> None:
+        """See ``server.generation.Observer``."""
+        seconds, prompt = generation.first_token_at - generation.started, len(generation.request.prompt)
+        for histogram in (self._ttft, self._vllm_ttft):
+            histogram.observe(seconds)
+        for histogram in (self._queue, self._vllm_queue):
+            histogram.observe(output.queue_seconds)
+        self._vllm_prefill.observe(max(0.0, seconds - output.queue_seconds))
+        self._cached.observe(output.cached_tokens)
+        self._cached_ratio.observe(output.cached_tokens / prompt)
+
+    def token(self, generation: Generation, gap: float) -> None:  # noqa: ARG002 - the protocol's signature
+        """See ``server.generation.Observer``."""
+        self._vllm_gap.observe(gap)
+
+    def finished(self, generation: Generation, reasons: list[str]) -> None:
+        """See ``server.generation.Observer``."""
+        request, seconds = generation.request, time.perf_counter() - generation.started
+        tokens = sum(generation.counts)
+        self._input.observe(len(request.prompt))
+        self._max_new.observe(request.sampling.max_new_tokens)
+        self._generated.observe(tokens)
+        for histogram in (self._inference, self._vllm_e2e):
+            histogram.observe(seconds)
+        self._total.observe(seconds + generation.seconds_before)
+        if tokens > 1:
+            later = seconds - (generation.first_token_at - generation.started)
+            self._mean_gap.observe(later / (tokens - 1))
+        for reason in reasons:
+            self._vllm_success.labels(self._model_name, reason).inc()
+        if all(reason in ("stop", "length") for reason in reasons):
+            self._success.inc()
+
+    def expose(self, stats: EngineStats | None) -> bytes:
+        """The exposition text.
+
+        Args:
+            stats: The engine's numbers; ``None`` leaves its metrics out.
+        """
+        registry = self._registry
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        text = generate_latest(registry)
+        if stats is not None:
+            engine = CollectorRegistry()
+            engine.register(EngineCollector(stats, self._model_name))
+            text += generate_latest(engine)
+        return text

@@ -1,0 +1,110 @@
+"""LightLLM's native answers: the object of ``/generate`` and the events of ``/generate_stream``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from server.generation import Generation, TokenEvent
+from server.validation import ValidRequest
+
+
+class _Token(msgspec.Struct):
+    id: int
+    text: str
+    logprob: float
+    special: bool
+    count_output_tokens: int
+    prompt_tokens: int
+
+
+class _Event(msgspec.Struct):
+    token: _Token
+    generated_text: None
+    finished: bool
+    finish_reason: str | None
+    details: None
+
+
+class _FailedEvent(msgspec.Struct):
+    token: _Token
+    generated_text: None
+    finished: bool
+    finish_reason: str
+    details: None
+    error: str
+
+
+# NOTE: this encoder writes NaN and infinities as null: an answer is always valid JSON.
+_ENCODER = msgspec.json.Encoder()
+
+
+def encode(answer: Any) -> bytes:
+    """Compact UTF-8 JSON."""
+    return _ENCODER.encode(answer)
+
+
+def event_frame(event: TokenEvent, prompt_tokens: int) -> bytes:
+    """The server-sent event of one token: ``data:`` without a space, compact JSON, an empty line."""
+    token = _Token(event.token_id, event.text, event.logprob, event.special, event.count, prompt_tokens)
+    if event.error:
+        return b"data:%b\n\n" % _ENCODER.encode(_FailedEvent(token, None, True, "error", None, event.error))
+    reason = event.finish_reason
+    return b"data:%b\n\n" % _ENCODER.encode(_Event(token, None, reason is not None, reason, None))
+
+
+def failure_frame(message: str, count: int, prompt_tokens: int) -> bytes:
+    """The last event of a stream that cannot go on."""
+    return event_frame(TokenEvent(0, -1, "", 0.0, False, count, 0.0, "error", message), prompt_tokens)
+
+
+def plain_answer(generation: Generation, events: list[TokenEvent]) -> bytes:
+    """The answer of ``/generate``: lists of outputs for several samples, flat values for one.
+
+    ``generated_text`` is a list always.
+
+    Args:
+        generation: The finished generation.
+        events: All of its events.
+    """
+    request = generation.request
+    outputs = [[event for event in events if event.sample == i] for i in range(request.samples)]
+    answer: dict[str, Any] = {
+        "generated_text": ["".join(event.text for event in output) for output in outputs],
+        "count_output_tokens": _flat([output[-1].count for output in outputs]),
+        "finish_reason": _flat([output[-1].finish_reason for output in outputs]),
+        "prompt_tokens": len(request.prompt),
+    }
+    if request.return_details:
+        answer["tokens"] = _flat([[_detail(e, len(request.prompt)) for e in output] for output in outputs])
+    if request.sampling.prompt_logprobs:
+        answer |= _prompt_fields(request, generation.prompt_logprobs or [])
+    return _ENCODER.encode(answer)
+
+
+def _flat(values: list[Any]) -> Any:
+    return values[0] if len(values) == 1 else values
+
+
+def _detail(event: TokenEvent, prompt_tokens: int) -> dict[str, Any]:
+    return {
+        "id": event.token_id,
+        "logprob": event.logprob,
+        # NOTE: a running mean at LightLLM, whatever its name says.
+        "cumlogprob": event.sum_logprob / event.count,
+        "sum_logprob": event.sum_logprob,
+        "special": event.special,
+        "count_output_tokens": event.count,
+        "mtp_accepted_token_num": 0,
+        "prompt_tokens": prompt_tokens,
+        "text": event.text,
+    }
+
+
+def _prompt_fields(request: ValidRequest, logprobs: list[float]) -> dict[str, Any]:
+    following = zip(request.prompt, request.prompt[1:], logprobs, strict=False)
+    return {
+        "prompt_token_ids": request.prompt,
+        "prompt_logprobs": [[token_id, {str(after): logprob}] for token_id, after, logprob in following],
+    }

@@ -1,0 +1,134 @@
+"""``/generate``, ``/generate_stream`` and ``/``."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable
+
+from falcon.asgi import Request, Response
+
+from server.connection import SCOPE_KEY, Connection
+from server.errors import ClientGoneError, UnavailableError
+from server.generation import Generation, TokenEvent
+from server.native_format import event_frame, failure_frame, plain_answer
+from server.resources.base import Resource
+from server.services import Services
+
+logger = logging.getLogger("peregrine.requests")
+
+IGNORED_HEADER = "X-Ignored-Parameters"
+MAX_IGNORED_NAMES = 16
+_HEADER_SAFE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+class GenerateResource(Resource):
+    """Completion in LightLLM's native format.
+
+    Args:
+        services: Gives the shared parts.
+        streaming: Whether the answer is a stream; ``None`` lets the body's ``stream`` decide.
+    """
+
+    def __init__(self, services: Callable[[], Services], streaming: bool | None) -> None:
+        super().__init__(services)
+        self._streaming = streaming
+        self._logged_names: set[str] = set()
+
+    async def on_post(self, request: Request, response: Response) -> None:
+        """Complete a prompt."""
+        services, arrived = self._services(), time.perf_counter()
+        valid, streaming = await services.parser.generate(await self._body(request), streaming=self._streaming)
+        seconds = time.perf_counter() - arrived
+        services.metrics.validated(seconds)
+        generation = services.generator.start(valid, seconds)
+        connection: Connection = request.scope[SCOPE_KEY]
+        connection.hold(generation.cancel, _closer(generation, request))
+        self._name_ignored(response, valid.ignored)
+        # NOTE: nothing is sent before the engine's first output, so that refusals have their own status.
+        events = await generation.events()
+        _raise_failure(events, tokens_count=False)
+        if streaming:
+            response.content_type = "text/event-stream; charset=utf-8"
+            response.cache_control = ["no-cache"]
+            response.set_header("X-Accel-Buffering", "no")
+            response.stream = EventStream(generation, events)
+            return
+        while not generation.done:
+            events += await generation.events()
+        _raise_failure(events, tokens_count=True)
+        response.content_type = "application/json"
+        response.data = plain_answer(generation, events)
+
+    def _name_ignored(self, response: Response, names: tuple[str, ...]) -> None:
+        safe = [name for name in names if _HEADER_SAFE.fullmatch(name)][:MAX_IGNORED_NAMES]
+        if not safe:
+            return
+        response.set_header(IGNORED_HEADER, ", ".join(safe))
+        for name in safe:
+            if name not in self._logged_names and len(self._logged_names) < 256:
+                self._logged_names.add(name)
+                logger.warning("parameter %s has no effect here", name)
+
+
+class EventStream:
+    """The frames of a running generation, one per token."""
+
+    __slots__ = ("_broken", "_frames", "_generation", "_prompt_tokens")
+
+    def __init__(self, generation: Generation, events: list[TokenEvent]) -> None:
+        self._generation = generation
+        self._prompt_tokens = len(generation.request.prompt)
+        self._frames = self._encode(events)
+        self._broken = False
+
+    def __aiter__(self) -> EventStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._frames:
+            if self._broken or self._generation.done:
+                raise StopAsyncIteration
+            try:
+                self._frames = self._encode(await self._generation.events())
+            except ClientGoneError:
+                raise StopAsyncIteration from None
+            except Exception:
+                # NOTE: this runs outside Falcon's error handlers; what escapes cuts the connection.
+                logger.exception("request %d failed", self._generation.request_id)
+                self._broken = True
+                tokens = sum(self._generation.counts)
+                return failure_frame("internal error", tokens, self._prompt_tokens)
+        return self._frames.pop()
+
+    def _encode(self, events: list[TokenEvent]) -> list[bytes]:
+        """The frames, last one first."""
+        return [event_frame(event, self._prompt_tokens) for event in reversed(events)]
+
+
+def _raise_failure(events: list[TokenEvent], *, tokens_count: bool) -> None:
+    """Raise for a failed output; unless ``tokens_count``, only for one that failed before its first token."""
+    for event in events:
+        if event.error and (tokens_count or not event.count):
+            raise UnavailableError(event.error)
+
+
+def _closer(generation: Generation, request: Request) -> Callable[[], None]:
+    """Frees a generation and logs how it went; never what it was about."""
+    name = request.get_header("X-Request-Id") or "-"
+    safe_name = name if _HEADER_SAFE.fullmatch(name) else "?"
+
+    def close() -> None:
+        generation.close()
+        logger.info(
+            "request=%d x_request_id=%s prompt_tokens=%d output_tokens=%s finish=%s seconds=%.3f",
+            generation.request_id,
+            safe_name,
+            len(generation.request.prompt),
+            ",".join(map(str, generation.counts)),
+            ",".join(generation.reasons),
+            time.perf_counter() - generation.started,
+        )
+
+    return close

@@ -1,0 +1,95 @@
+"""Health, readiness, load, names and metrics."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from falcon.asgi import Request, Response
+
+from server.errors import UnavailableError
+from server.metrics import CONTENT_TYPE
+from server.resources.base import Resource, answer
+from server.services import Services
+
+logger = logging.getLogger("peregrine.status")
+
+
+class HealthResource(Resource):
+    """``/health``: whether the engine's loop turns. No inference is run for it."""
+
+    async def on_get(self, request: Request, response: Response) -> None:  # noqa: ARG002
+        """Answer for GET and HEAD."""
+        services = self._services()
+        rules = services.rules
+        healthy = not rules.force_unhealthy and await services.client.alive(rules.health_timeout)
+        answer(response, {"message": "Ok" if healthy else "Error"}, 200 if healthy else 503)
+
+    on_head = on_get
+
+
+class LivenessResource:
+    """``/liveness``: this process answers."""
+
+    async def on_get(self, request: Request, response: Response) -> None:  # noqa: ARG002
+        """Answer for GET and POST."""
+        answer(response, {"status": "ok"})
+
+    on_post = on_get
+
+
+class ReadinessResource(Resource):
+    """``/readiness``: whether new requests are welcome; LightLLM says yes always."""
+
+    async def on_get(self, request: Request, response: Response) -> None:  # noqa: ARG002
+        """Answer for GET and POST."""
+        services = self._services()
+        ready = services.client.ready and not services.draining()
+        answer(response, {"status": "ok" if ready else "unavailable"}, 200 if ready else 503)
+
+    on_post = on_get
+
+
+class ModelNameResource(Resource):
+    """``/get_model_name``."""
+
+    async def on_get(self, request: Request, response: Response) -> None:  # noqa: ARG002
+        """Answer for GET and POST."""
+        answer(response, {"model_name": self._services().config.model_name})
+
+    on_post = on_get
+
+
+class TokenLoadResource(Resource):
+    """``/token_load``: shares of the KV cache, computed when asked."""
+
+    async def on_get(self, request: Request, response: Response) -> None:  # noqa: ARG002
+        """Answer."""
+        stats = await self._services().client.stats()
+        capacity = max(1, stats.capacity_tokens)
+        peak = stats.peak_tokens / capacity
+        load = {
+            "current_load": stats.used_tokens / capacity,
+            # LightLLM keeps this retired field equal to the next one.
+            "logical_max_load": peak,
+            "dynamic_max_load": peak,
+        }
+        answer(response, load)
+
+
+class MetricsResource(Resource):
+    """``/metrics``, also while the engine is down: then without the engine's own numbers."""
+
+    def __init__(self, services: Callable[[], Services]) -> None:
+        super().__init__(services)
+
+    async def on_get(self, request: Request, response: Response) -> None:  # noqa: ARG002
+        """Answer."""
+        services = self._services()
+        try:
+            stats = await services.client.stats()
+        except UnavailableError:
+            logger.warning("metrics without the engine's: it does not answer")
+            stats = None
+        response.content_type = CONTENT_TYPE
+        response.data = services.metrics.expose(stats)

@@ -1,0 +1,169 @@
+"""The door: from the bytes of a body to a ``ValidRequest``. Nothing behind it sees an unchecked request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import msgspec
+
+from runtime.limits import EngineLimits
+from runtime.request import SamplingParams
+from server.environment import RequestRules
+from server.errors import InvalidRequestError
+from server.generation_defaults import GenerationDefaults
+from server.parameters import GenerateBody, MultimodalParams, Parameters, decode, decode_parameters
+from server.sampling_rules import check_constraints, check_token_ids, given, sample_count, sampling_params
+from server.stop_sequences import NAME as STOP_SEQUENCES
+from server.stop_sequences import check_length, parse_stop_sequences
+from server.tokenizer import TextCodec
+
+_GENERATE = msgspec.json.Decoder(GenerateBody)
+
+TruncationMode = Literal["head", "center"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidRequest:
+    """A request that the engine can run.
+
+    Attributes:
+        prompt: Token ids, at least one, all in the vocabulary.
+        samples: Independent outputs, 1 to 8.
+        stop_strings: Matched on the decoded text, besides the token sequences in ``sampling``.
+        ignored: Names in the request that had no effect.
+    """
+
+    prompt: list[int]
+    sampling: SamplingParams
+    samples: int = 1
+    stop_strings: tuple[str, ...] = ()
+    return_details: bool = False
+    skip_special_tokens: bool = True
+    print_eos_token: bool = False
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestParser:
+    """Everything that decides whether a request is acceptable.
+
+    Attributes:
+        limits: Gives the engine's limits of the moment.
+        strict: Unknown parameters are an error instead of being ignored.
+        truncation: What to do with a prompt that is too long; ``None`` refuses it.
+        prompt_logprobs: Report the log-probabilities of prompt tokens where the answer has room for them.
+        on_request: Called once a request's prompt is tokenized, before its length is checked.
+    """
+
+    codec: TextCodec
+    limits: Callable[[], EngineLimits]
+    rules: RequestRules = field(default_factory=RequestRules)
+    defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
+    strict: bool = False
+    truncation: TruncationMode | None = None
+    prompt_logprobs: bool = False
+    on_request: Callable[[], None] = lambda: None
+
+    async def generate(self, body: bytes, *, streaming: bool | None = None) -> tuple[ValidRequest, bool]:
+        """Parse a body of ``/generate``, ``/generate_stream`` or, with ``streaming=None``, of ``/``.
+
+        Returns:
+            The request, and whether its answer is a stream.
+
+        Raises:
+            InvalidRequestError: Anything is wrong with it; the message names the field.
+        """
+        parsed = decode(_GENERATE, body)
+        stream = bool(parsed.stream) if streaming is None else streaming
+        parameters, unknown = decode_parameters(parsed.parameters)
+        refuse_attachments(parsed.multimodal_params)
+        if stream and sample_count(parameters) != 1:
+            raise InvalidRequestError("best_of and n must be 1 in a stream", param="best_of")
+        request = await self.build(
+            parsed.inputs, parameters, ignored=unknown, prompt_logprobs=self.prompt_logprobs and not stream
+        )
+        return request, stream
+
+    async def build(
+        self,
+        prompt: str | list[int],
+        parameters: Parameters,
+        *,
+        ignored: tuple[str, ...] = (),
+        prompt_logprobs: bool = False,
+    ) -> ValidRequest:
+        """Check and tokenize a request that any of the protocols has decoded.
+
+        Raises:
+            InvalidRequestError: A value is out of range, a token id unknown, or the request too long.
+            UnavailableError: No engine has been reached yet, so its limits are unknown.
+        """
+        limits, rules = self.limits(), self.rules
+        samples = sample_count(parameters)
+        check_constraints(parameters, rules, limits.vocab_size)
+        stops = parse_stop_sequences(parameters.stop_sequences, rules, limits.vocab_size)
+        if stops.skipped:
+            ignored = (*ignored, STOP_SEQUENCES)
+        if ignored and self.strict:
+            raise InvalidRequestError(f"unknown parameters: {', '.join(ignored)}", "unknown_parameter", ignored[0])
+        sampling = sampling_params(parameters, self.defaults, rules, prompt_logprobs=prompt_logprobs)
+        stop_ids = [await self._stop_ids(string) for string in stops.strings]
+        ids = await self._prompt_ids(prompt, bool(parameters.add_special_tokens), limits.vocab_size)
+        self.on_request()
+        return ValidRequest(
+            prompt=fit_prompt(ids, sampling.max_new_tokens, limits.max_request_tokens, self.truncation),
+            sampling=replace(sampling, stop_sequences=(*stops.token_lists, *(s for s in stop_ids if s))),
+            samples=samples,
+            stop_strings=stops.strings,
+            return_details=bool(parameters.return_details),
+            skip_special_tokens=bool(given(parameters.skip_special_tokens, rules.skip_special_tokens)),
+            print_eos_token=bool(parameters.print_eos_token),
+            ignored=ignored,
+        )
+
+    async def _prompt_ids(self, prompt: str | list[int], add_special_tokens: bool, vocab_size: int) -> list[int]:
+        if isinstance(prompt, str):
+            ids = await self.codec.encode(prompt, add_special_tokens)
+        else:
+            check_token_ids(prompt, "inputs", vocab_size)
+            ids = prompt
+        if not ids:
+            raise InvalidRequestError("inputs: the prompt has no tokens", "empty_prompt", "inputs")
+        return ids
+
+    async def _stop_ids(self, string: str) -> tuple[int, ...]:
+        ids = await self.codec.encode(string, add_special_tokens=False)
+        check_length(len(ids), self.rules)
+        return tuple(ids)
+
+
+def fit_prompt(ids: list[int], max_new_tokens: int, limit: int, mode: TruncationMode | None) -> list[int]:
+    """The prompt as it fits into ``limit`` tokens together with its output.
+
+    Raises:
+        InvalidRequestError: It does not fit and ``mode`` does not allow to shorten it.
+    """
+    keep = limit - max_new_tokens
+    if len(ids) <= keep:
+        return ids
+    if mode is None or keep < 1:
+        raise InvalidRequestError(
+            f"inputs of {len(ids)} tokens and max_new_tokens of {max_new_tokens} exceed the limit of {limit} tokens"
+            " a request",
+            "too_long",
+            "inputs" if keep >= 1 else "max_new_tokens",
+        )
+    head = keep // 2 if mode == "center" else 0
+    return ids[:head] + ids[len(ids) - (keep - head) :]
+
+
+def refuse_attachments(params: MultimodalParams) -> None:
+    """Refuse images and audio.
+
+    Raises:
+        InvalidRequestError: There is some.
+    """
+    if params.images or params.audios:
+        raise InvalidRequestError("multimodal_params: this model takes text only", "unsupported", "multimodal_params")

@@ -1,0 +1,49 @@
+"""An application on a scripted engine, both in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asgi_driver import Client
+from fake_engine import FakeEngine
+from toy_tokenizer import write_toy_bundle
+
+from server.app import Application
+from server.config import WorkerConfig
+from server.services import start_services
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[FakeEngine]:
+    """A running fake engine."""
+    engine = FakeEngine(tmp_path / "engine.sock").start()
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture
+def serve(engine: FakeEngine, tmp_path: Path) -> Callable[..., None]:
+    """Runs a coroutine function with a ``Client`` of an application; keywords go into its ``WorkerConfig``."""
+
+    def run(
+        test: Callable[[Client], Awaitable[None]],
+        *,
+        environ: dict[str, str] | None = None,
+        generation_config: str | None = None,
+        **config: Any,
+    ) -> None:
+        bundle = write_toy_bundle(tmp_path / "bundle", generation_config)
+        worker = WorkerConfig(bundle=str(bundle), engine_socket=str(engine.path), **config)
+
+        async def body() -> None:
+            app = Application(lambda: start_services(worker, environ or {}), worker.stall_seconds)
+            async with Client(app) as client:
+                await test(client)
+
+        asyncio.run(body())
+
+    return run

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+from tiny import tiny_checkpoint
+
+from build_engine.checkpoint import Checkpoint
+from build_engine.targets.cpu import CompiledEngine, CpuOptions, compile_cpu
+
+
+def _compile(checkpoint: Checkpoint, directory: Path, **options) -> tuple[CompiledEngine, onnx.ModelProto]:
+    engine = compile_cpu(checkpoint, directory, CpuOptions(**options), lambda *_: None)
+    return engine, onnx.load(directory / "model.onnx", load_external_data=False)
+
+
+def _nodes(model: onnx.ModelProto, operator: str) -> list[onnx.NodeProto]:
+    return [node for node in model.graph.node if node.op_type == operator]
+
+
+def _attributes(node: onnx.NodeProto) -> dict[str, object]:
+    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def test_inputs_and_outputs_are_the_step_contract(tmp_path: Path) -> None:
+    _, model = _compile(tiny_checkpoint(), tmp_path, kv_dtype="float16", block_size=8)
+    step = ["token_ids", "cu_seqlens", "past_lens", "block_table", "logits_rows"]
+    pools = ["k_cache_0", "v_cache_0", "k_cache_1", "v_cache_1"]
+    assert [value.name for value in model.graph.input] == step + pools
+    assert [value.name for value in model.graph.output] == ["logits", *(f"{pool}_out" for pool in pools)]
+    pool = model.graph.input[-1].type.tensor_type
+    assert pool.elem_type == onnx.TensorProto.FLOAT16
+    assert [dim.dim_value or dim.dim_param for dim in pool.shape.dim] == ["blocks", 2, 8, 16]
+
+
+def test_projections_are_fused_into_four_products_a_layer_and_a_head(tmp_path: Path) -> None:
+    _, model = _compile(tiny_checkpoint(), tmp_path, precision="int8")
+    products = [(_attributes(node)["N"], _attributes(node)["K"]) for node in _nodes(model, "MatMulNBits")]
+    assert products == [(128, 64), (64, 64), (192, 64), (64, 96)] * 2 + [(260, 64)]
+
+
+def test_everything_after_the_last_attention_runs_on_wanted_rows_only(tmp_path: Path) -> None:
+    _, model = _compile(tiny_checkpoint(), tmp_path)
+    gathers = [node for node in _nodes(model, "Gather") if "logits_rows" in node.input]
+    attention = _nodes(model, "PagedAttention")
+    assert gathers[0].input[0] == attention[-1].output[0]
+    assert len(gathers) == 2
+
+
+def test_attention_carries_the_options_of_its_layer(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint("mistral", sliding_windows=(5, 0), norm_eps=1e-6)
+    _, model = _compile(checkpoint, tmp_path)
+    first, second = (_attributes(node) for node in _nodes(model, "PagedAttention"))
+    assert (first["sliding_window"], second["sliding_window"]) == (5, 0)
+    assert (first["num_heads"], first["kv_num_heads"], first["head_dim"], first["rotary_dim"]) == (4, 2, 16, 16)
+    assert first["scale"] == pytest.approx(0.25)
+    assert first["norm_eps"] == pytest.approx(1e-6)
+
+
+def test_biases_and_head_norms_reach_their_operators(tmp_path: Path) -> None:
+    _, biased = _compile(tiny_checkpoint("qwen2"), tmp_path, precision="fp32")
+    assert [len(node.input) for node in _nodes(biased, "Gemm")][:2] == [3, 2]
+    _, normed = _compile(tiny_checkpoint("qwen3"), tmp_path)
+    assert len(_nodes(normed, "PagedAttention")[0].input) == 10
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+def test_a_tied_head_reads_the_bytes_of_the_embedding(tmp_path: Path, precision) -> None:
+    tied, untied = tmp_path / "tied", tmp_path / "untied"
+    tied.mkdir()
+    untied.mkdir()
+    _compile(tiny_checkpoint(tied_embeddings=True), tied, precision=precision)
+    _compile(tiny_checkpoint(), untied, precision=precision)
+    saved = (untied / "weights.bin").stat().st_size - (tied / "weights.bin").stat().st_size
+    assert saved >= 260 * 64
+
+
+@pytest.mark.parametrize(
+    ("encoding", "precision", "label"),
+    [
+        ("q4_1", "import", "q8-g32"),
+        ("f32", "int4", "q4+q8-g32"),
+        ("f32", "int8", "q8-g32"),
+        ("q8_0", "fp32", "fp32"),
+    ],
+)
+def test_the_precision_is_recorded(tmp_path: Path, encoding: str, precision, label: str) -> None:
+    engine, _ = _compile(tiny_checkpoint(encoding=encoding, tied_embeddings=True), tmp_path, precision=precision)
+    assert engine.precision == label
+    assert engine.limits == {"context_length": 256}
+    assert set(engine.target_versions) == {"onnxruntime", "onnx"}
+
+
+def test_progress_ends_at_its_total(tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    compile_cpu(tiny_checkpoint(), tmp_path, CpuOptions(), lambda *event: seen.append(event))
+    assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
+    assert seen[-1] == ("weights", 3, 3)
+
+
+def test_the_same_checkpoint_compiles_to_the_same_bytes(tmp_path: Path) -> None:
+    stored = []
+    for name in ("first", "second"):
+        directory = tmp_path / name
+        directory.mkdir()
+        _compile(tiny_checkpoint(encoding="q4_1"), directory)
+        stored.append([(directory / file).read_bytes() for file in ("model.onnx", "weights.bin")])
+    assert stored[0] == stored[1]
