@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import falcon.asgi
 
 from server.connection import ConnectionMiddleware
+from server.drain import leave_when_quiet
 from server.error_answers import add_error_answers
 from server.resources.generate import GenerateResource
 from server.resources.status import (
@@ -23,8 +23,6 @@ from server.resources.status import (
 from server.resources.text import ScoreResource, TokensResource
 from server.services import Services
 
-logger = logging.getLogger("peregrine.app")
-
 
 class Application:
     """Falcon behind the connection layer, with the services' life tied to ASGI's lifespan.
@@ -32,12 +30,22 @@ class Application:
     Args:
         start: Makes the services; called once per worker process, on its event loop.
         stall_seconds: How long a client may leave its answer unread.
+        draining: Says whether this process is to stop.
+        leave: Called once it is to stop and has nothing left to answer.
     """
 
-    def __init__(self, start: Callable[[], Awaitable[Services]], stall_seconds: float = 60.0) -> None:
+    def __init__(
+        self,
+        start: Callable[[], Awaitable[Services]],
+        *,
+        stall_seconds: float = 60.0,
+        draining: Callable[[], bool] = lambda: False,
+        leave: Callable[[], None] = lambda: None,
+    ) -> None:
         self._start = start
+        self._draining, self._leave = draining, leave
         self._services: Services | None = None
-        self._sweeper: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._falcon = falcon.asgi.App(middleware=[self])
         self._add_routes()
         self._connections = ConnectionMiddleware(self._falcon, stall_seconds)
@@ -45,11 +53,6 @@ class Application:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one ASGI scope."""
         await self._connections(scope, receive, send)
-
-    @property
-    def open_requests(self) -> int:
-        """Requests being answered."""
-        return self._connections.open_requests
 
     def services(self) -> Services:
         """The running services."""
@@ -60,12 +63,14 @@ class Application:
     async def process_startup(self, _scope: Any, _event: Any) -> None:
         """Called by Falcon when the worker starts."""
         self._services = await self._start()
-        self._sweeper = asyncio.get_running_loop().create_task(self._connections.sweep_forever())
+        loop, connections = asyncio.get_running_loop(), self._connections
+        watch = leave_when_quiet(self._draining, lambda: connections.open_requests, self._leave)
+        self._tasks = [loop.create_task(connections.sweep_forever()), loop.create_task(watch)]
 
     async def process_shutdown(self, _scope: Any, _event: Any) -> None:
         """Called by Falcon when the worker stops in good order."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        for task in self._tasks:
+            task.cancel()
         if self._services is not None:
             await self._services.close()
 

@@ -1,16 +1,19 @@
-"""What an HTTP worker has to know; the supervisor writes it as JSON into its private directory."""
+"""What gunicorn and its workers have to know; the supervisor writes it as JSON into its private directory."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
 DEFAULT_BODY_LIMIT = 8 * 2**20
-WORKER_CONFIG_VARIABLE = "PEREGRINE_WORKER_CONFIG"
-"""Environment variable with the path of the JSON file."""
+RUN_DIRECTORY_VARIABLE = "PEREGRINE_RUN_DIRECTORY"
+"""Environment variable with the path of the private directory."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +44,36 @@ class WorkerConfig:
     stall_seconds: float = 60.0
     log_level: str = "info"
 
-    def write(self, path: Path) -> None:
-        """Store the configuration."""
-        path.write_bytes(msgspec.json.encode(self))
 
-    @classmethod
-    def read(cls, path: Path) -> WorkerConfig:
-        """Load what ``write`` stored."""
-        return msgspec.json.decode(path.read_bytes(), type=cls)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpConfig:
+    """Settings of gunicorn; the supervisor writes them beside the workers' configuration.
+
+    Attributes:
+        listener: Inherited descriptor of the listening socket.
+        ready: Inherited descriptor to which each worker writes a byte once it serves.
+        workers: Worker processes.
+        timeout: Seconds without a sign of life from a worker's event loop after which it is killed.
+        keepalive: Seconds that idle connections are kept.
+        graceful_timeout: Seconds a worker has to finish its requests when told to stop.
+        log_level: Name of the lowest level logged.
+    """
+
+    listener: int
+    ready: int
+    workers: int
+    timeout: int = 60
+    keepalive: int = 75
+    graceful_timeout: int = 55
+    log_level: str = "info"
+
+
+def write_config(directory: Path, config: WorkerConfig | HttpConfig) -> None:
+    """Store a configuration in the private directory, under its type's name."""
+    (directory / f"{type(config).__name__}.json").write_bytes(msgspec.json.encode(config))
+
+
+def read_config(kind: type[T], environ: Mapping[str, str]) -> T:
+    """Load what ``write_config`` stored, in a process that inherited the environment."""
+    path = Path(environ[RUN_DIRECTORY_VARIABLE]) / f"{kind.__name__}.json"
+    return msgspec.json.decode(path.read_bytes(), type=kind)

@@ -38,18 +38,23 @@ class RequestRules:
             ValueError: A variable is not a number in range; the message names it.
         """
         return cls(
-            max_stop_sequences=_count(environ, "LIGHTLLM_MAX_STOP_SEQUENCES", 10),
-            max_stop_sequence_length=_count(environ, "LIGHTLLM_STOP_SEQUENCE_MAX_LENGTH", 256),
-            max_allowed_token_ids=_count(environ, "LIGHTLLM_ALLOWED_TOKEN_IDS_MAX_LENGTH", 256),
-            decode_prefix_length=_count(environ, "LIGHTLLM_DECODE_PREFIX_LENGTH", 5),
+            max_stop_sequences=count(environ, "LIGHTLLM_MAX_STOP_SEQUENCES", 10),
+            max_stop_sequence_length=count(environ, "LIGHTLLM_STOP_SEQUENCE_MAX_LENGTH", 256),
+            max_allowed_token_ids=count(environ, "LIGHTLLM_ALLOWED_TOKEN_IDS_MAX_LENGTH", 256),
+            decode_prefix_length=count(environ, "LIGHTLLM_DECODE_PREFIX_LENGTH", 5),
             skip_special_tokens=_flag(environ, "SKIP_SPECIAL_TOKENS", True),
             input_penalty=_flag(environ, "INPUT_PENALTY", False),
-            health_timeout=float(_count(environ, "HEALTH_TIMEOUT", 5)),
+            health_timeout=float(count(environ, "HEALTH_TIMEOUT", 5)),
             force_unhealthy=_flag(environ, "DEBUG_HEALTHCHECK_RETURN_FAIL", False),
         )
 
 
-def _count(environ: Mapping[str, str], name: str, default: int) -> int:
+def count(environ: Mapping[str, str], name: str, default: int) -> int:
+    """A whole number from 0 on; ``default`` where the variable is missing or empty.
+
+    Raises:
+        ValueError: It is something else; the message names the variable.
+    """
     text = environ.get(name, "").strip()
     if not text:
         return default

@@ -55,3 +55,7 @@ class UnavailableError(ServerError):
 
 class ClientGoneError(Exception):
     """The client closed its connection: nobody is left to answer."""
+
+
+class StartError(Exception):
+    """The server cannot start; the message is for the operator."""

@@ -33,12 +33,7 @@ def open_huggingface(directory: Path, *, name: str = "", digest: str = "") -> Ch
     tensors = select_tensors(architecture, read_safetensors(weight_files(directory)), directory)
     generation = directory / GENERATION_CONFIG
     generation_config = read_json(generation) if generation.is_file() else {}
-    tokenizer = huggingface_tokenizer(directory)
-    if tokenizer.vocab_size > architecture.vocab_size:
-        raise CheckpointError(
-            f"{directory}: the tokenizer has ids up to {tokenizer.vocab_size - 1}, the model only "
-            f"{architecture.vocab_size} embeddings"
-        )
+    tokenizer = huggingface_tokenizer(directory, architecture.vocab_size)
     return Checkpoint(
         source=Source(
             kind="huggingface", name=name or directory.resolve().name, path=str(directory.resolve()), digest=digest

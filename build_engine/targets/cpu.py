@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
+
+import onnx
+import onnxruntime
 
 from build_engine.checkpoint import Checkpoint
 from build_engine.graph import (
@@ -80,6 +82,6 @@ def compile_cpu(checkpoint: Checkpoint, directory: Path, options: CpuOptions, pr
     return CompiledEngine(
         precision=linears.label,
         kv=kv,
-        target_versions={"onnxruntime": version("onnxruntime"), "onnx": version("onnx")},
+        target_versions={"onnxruntime": onnxruntime.__version__, "onnx": onnx.__version__},
         limits={"context_length": checkpoint.architecture.context_length},
     )

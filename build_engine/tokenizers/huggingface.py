@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,31 +11,49 @@ from build_engine.errors import BuildError, CheckpointError
 from build_engine.tokenizers.files import TokenizerFiles
 
 
-def huggingface_tokenizer(directory: Path) -> TokenizerFiles:
+def huggingface_tokenizer(directory: Path, vocab_size: int) -> TokenizerFiles:
     """Load the tokenizer of ``directory`` with transformers and take its fast backend.
 
     Going through transformers rather than copying ``tokenizer.json`` keeps what ``tokenizer_config.json`` changes
-    (``add_bos_token``, added tokens), and so gives the ids that LightLLM gives.
+    (``add_bos_token``, added tokens), and so gives the ids that LightLLM gives. Added tokens beyond the model's
+    embeddings are left out: transformers invents some for its own defaults, and none of them could be computed.
+
+    Args:
+        directory: Holds the tokenizer's files.
+        vocab_size: Embeddings of the model.
 
     Raises:
-        CheckpointError: There is no tokenizer, it needs code of its own, or it has no fast backend.
+        CheckpointError: There is no tokenizer, it needs code of its own, has no fast backend, or its own vocabulary is
+            larger than the model's.
         BuildError: transformers is not installed.
     """
     tokenizer = _load(directory)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise CheckpointError(f"{directory}: the tokenizer ({type(tokenizer).__name__}) has no fast backend")
+    size = 1 + max(backend.get_vocab(with_added_tokens=False).values(), default=-1)
+    if size > vocab_size:
+        raise CheckpointError(f"{directory}: the tokenizer has {size} tokens, the model only {vocab_size} embeddings")
     template = tokenizer.chat_template
     if isinstance(template, dict):
         template = template.get("default")
     eos, bos = tokenizer.eos_token_id, tokenizer.bos_token_id
     return TokenizerFiles(
-        tokenizer_json=backend.to_str().encode(),
-        vocab_size=1 + max(backend.get_vocab(with_added_tokens=True).values(), default=-1),
+        tokenizer_json=_within(backend.to_str(), vocab_size),
+        vocab_size=vocab_size,
         chat_template=template or None,
-        eos_token_ids=() if eos is None else (int(eos),),
-        bos_token_id=-1 if bos is None else int(bos),
+        eos_token_ids=() if eos is None or eos >= vocab_size else (int(eos),),
+        bos_token_id=-1 if bos is None or bos >= vocab_size else int(bos),
     )
+
+
+def _within(tokenizer_json: str, vocab_size: int) -> bytes:
+    """``tokenizer_json`` without the added tokens whose ids are ``vocab_size`` or more."""
+    contents = json.loads(tokenizer_json)
+    kept = [token for token in contents["added_tokens"] if token["id"] < vocab_size]
+    if len(kept) == len(contents["added_tokens"]):
+        return tokenizer_json.encode()
+    return json.dumps(contents | {"added_tokens": kept}, ensure_ascii=False).encode()
 
 
 def _load(directory: Path) -> Any:

@@ -27,6 +27,8 @@ class EngineSession:
         options.register_custom_ops_library(str(library_path()))
         options.intra_op_num_threads = threads
         options.enable_cpu_mem_arena = False
+        # NOTE: threads that spin between steps would take the cores from the reference's matrix products.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = ort.InferenceSession(str(directory / "model.onnx"), options, providers=["CPUExecutionProvider"])
         self._pool_inputs = [
             value for value in self._session.get_inputs() if value.name.startswith(("k_cache_", "v_cache_"))

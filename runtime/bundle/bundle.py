@@ -99,7 +99,7 @@ def _check_entries(directory: Path, manifest: Manifest) -> None:
     names = [entry.name for entry in manifest.files]
     for name in names:
         # NOTE: a manifest is untrusted; a name with folders in it could point out of the bundle.
-        if Path(name).name != name or name in (".", "..", MANIFEST_FILE, STAMP_FILE):
+        if Path(name).name != name or name in ("", ".", "..", MANIFEST_FILE, STAMP_FILE):
             raise BundleError(f"{directory}: the manifest lists the file {name!r}", need="plain file names", fix=fix)
     absent = {_ENGINE_FILES[manifest.target], TOKENIZER_FILE} - set(names)
     if absent or len(set(names)) != len(names):

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from types import FrameType
 
@@ -40,7 +41,7 @@ class EngineLoop:
         self.drain_seconds = drain_seconds
         self._decoder = msgspec.msgpack.Decoder(ToEngine)
         self._encoder = msgspec.msgpack.Encoder()
-        self._stopped = False
+        self._stop = threading.Event()
         self._drain_deadline: float | None = None
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
@@ -66,20 +67,19 @@ class EngineLoop:
     def run(self) -> None:
         """Serve until told to stop."""
         try:
-            while not self._stopped:
-                busy = self.core.has_work
-                self._receive(0 if busy else _IDLE_MILLISECONDS)
-                if self.core.has_work:
-                    self._send(self.core.step())
-                    if not self.core.has_work:
-                        self.core.check()
+            while not self._stop.is_set():
+                self._receive(0 if self.core.has_work else _IDLE_MILLISECONDS)
+                outputs = self.core.step()
+                self._send(outputs)
+                if outputs and not self.core.has_work:
+                    self.core.check()
                 self._drain()
             self._send(self.core.fail_all(SHUTTING_DOWN))
         finally:
             self._context.destroy(linger=1000)
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        self._stopped = True
+        self._stop.set()
 
     def _on_drain(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self.core.draining = True
@@ -96,7 +96,7 @@ class EngineLoop:
             os.read(self._wake_read, 4096)
         if sys.stdin.fileno() in ready and not os.read(sys.stdin.fileno(), 4096):
             log.warning("the supervisor is gone")
-            self._stopped = True
+            self._stop.set()
         if self._socket not in ready:
             return
         while True:

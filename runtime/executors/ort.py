@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from runtime.bundle.manifest import Manifest
 from runtime.executors.rows import StepInputs
 from runtime.native import library_path
 
-Pool = npt.NDArray[np.float16] | npt.NDArray[np.float32]
+Pool = npt.NDArray[Any]
 
 
 class OrtModel:
@@ -36,11 +37,11 @@ class OrtModel:
         self.block_size = kv.block_size
         shape = (num_blocks, architecture.num_kv_heads, kv.block_size, architecture.head_dim)
         self._pools: dict[str, Pool] = {
-            f"{side}_cache_{layer}": _zeros(shape, np.dtype(kv.dtype))
+            f"{side}_cache_{layer}": _zeros(shape, kv.dtype)
             for layer in range(architecture.num_layers)
             for side in "kv"
         }
-        self._logits = _zeros((max_logit_rows, self.vocab_size), np.dtype(np.float32))
+        self._logits = _zeros((max_logit_rows, self.vocab_size), np.float32)
         self._session = _session(bundle / "model.onnx", threads)
         self._binding = self._session.io_binding()
         for name, pool in self._pools.items():
@@ -48,22 +49,21 @@ class OrtModel:
             self._binding.bind_output(f"{name}_out", "cpu", 0, pool.dtype, pool.shape, pool.ctypes.data)
 
     def forward(self, inputs: StepInputs) -> npt.NDArray[np.float32]:
-        """See ``HostModel``. With no logits wanted the graph still runs one row's head, which is thrown away."""
-        rows = inputs.logits_rows if len(inputs.logits_rows) else np.zeros(1, dtype=np.int64)
-        arrays = {
+        """See ``HostModel``."""
+        arrays: dict[str, npt.NDArray[Any]] = {
             "token_ids": inputs.token_ids,
             "cu_seqlens": inputs.cu_seqlens,
             "past_lens": inputs.past_lens,
             "block_table": inputs.block_table,
-            "logits_rows": rows,
+            "logits_rows": inputs.logits_rows,
         }
         # NOTE: bound by address: ``arrays`` keeps the buffers alive until the run is over.
         for name, array in arrays.items():
             self._binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        logits = self._logits[: len(rows)]
+        logits = self._logits[: len(inputs.logits_rows)]
         self._binding.bind_output("logits", "cpu", 0, logits.dtype, logits.shape, logits.ctypes.data)
         self._session.run_with_iobinding(self._binding)
-        return logits[: len(inputs.logits_rows)]
+        return logits
 
     def copy_blocks(self, copies: list[tuple[int, int]]) -> None:
         """See ``HostModel``."""
@@ -77,9 +77,9 @@ class OrtModel:
         self._binding.clear_binding_outputs()
 
 
-def _zeros(shape: tuple[int, ...], dtype: np.dtype[np.float32] | np.dtype[np.float16]) -> npt.NDArray[np.float32]:
+def _zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Pool:
     """Page-aligned zeros that take memory only once they are written."""
-    memory = mmap.mmap(-1, int(np.prod(shape)) * dtype.itemsize)
+    memory = mmap.mmap(-1, int(np.prod(shape)) * np.dtype(dtype).itemsize)
     return np.frombuffer(memory, dtype=dtype).reshape(shape)
 
 

@@ -103,9 +103,7 @@ class Client:
         self._events: asyncio.Queue[dict[str, str]] = asyncio.Queue()
         self._replies: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.4"}, "state": {}}
-        self._lifespan = asyncio.get_running_loop().create_task(
-            self.app(scope, self._events.get, self._replies.put)
-        )
+        self._lifespan = asyncio.get_running_loop().create_task(self.app(scope, self._events.get, self._replies.put))
         await self._tell("startup")
         return self
 
@@ -118,9 +116,7 @@ class Client:
         reply = await asyncio.wait_for(self._replies.get(), 30)
         assert reply["type"] == f"lifespan.{event}.complete", reply
 
-    def open(
-        self, method: str, target: str, body: Any = b"", headers: dict[str, str] | None = None
-    ) -> Exchange:
+    def open(self, method: str, target: str, body: Any = b"", headers: dict[str, str] | None = None) -> Exchange:
         """Begin a request; a list of bytes is a body in parts, anything but bytes is JSON."""
         path, _, query = target.partition("?")
         if not isinstance(body, bytes | list):
@@ -142,9 +138,7 @@ class Client:
         }
         return Exchange(self.app, scope, parts)
 
-    async def request(
-        self, method: str, target: str, body: Any = b"", headers: dict[str, str] | None = None
-    ) -> Answer:
+    async def request(self, method: str, target: str, body: Any = b"", headers: dict[str, str] | None = None) -> Answer:
         """Send a request and wait for the whole answer."""
         exchange = await self.open(method, target, body, headers).start()
         return Answer(exchange.status, exchange.headers, await exchange.chunks())

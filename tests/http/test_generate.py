@@ -70,9 +70,7 @@ def test_prompt_logprobs_come_with_the_server_flag(serve: Serve) -> None:
     serve(test, prompt_logprobs=True)
 
 
-def test_a_stop_string_across_tokens_ends_the_output_and_frees_the_engine(
-    serve: Serve, engine: FakeEngine
-) -> None:
+def test_a_stop_string_across_tokens_ends_the_output_and_frees_the_engine(serve: Serve, engine: FakeEngine) -> None:
     async def test(client: Client) -> None:
         answer = (await client.generate(max_new_tokens=20, stop_sequences=["cde"])).json
         assert answer["generated_text"] == ["abcde"]

@@ -21,6 +21,7 @@ MODELS = {
     "q4_0-import": ("import", tiny_checkpoint("mistral", encoding="q4_0")),
     "int8": ("int8", tiny_checkpoint("qwen2", num_kv_heads=1)),
     "int4": ("int4", tiny_checkpoint("qwen3", intermediate_size=224)),
+    "fp32": ("fp32", tiny_checkpoint(intermediate_size=160)),
     "gelu": ("int8", tiny_checkpoint(activation="gelu_tanh")),
 }
 

@@ -50,7 +50,7 @@ def test_absent_optional_keys_have_the_defaults_of_transformers() -> None:
     llama = {key: value for key, value in config().items() if key not in ("num_key_value_heads", "rms_norm_eps")}
     assert architecture_from_config(llama).num_kv_heads == 4
     assert architecture_from_config(llama).norm_eps == 1e-6
-    mistral = {key: value for key, value in config("mistral", num_attention_heads=16).items()}
+    mistral = config("mistral", num_attention_heads=16)
     del mistral["num_key_value_heads"]
     assert architecture_from_config(mistral).num_kv_heads == 8
     assert architecture_from_config(config("qwen3")).head_dim == 128
@@ -153,7 +153,7 @@ def test_old_linear_scaling_and_partial_rotation_are_read() -> None:
     ],
 )
 def test_unusable_values_are_refused_by_name(changes: dict[str, Any], said: str) -> None:
-    assert said in refused(config(**changes))
+    assert said in refused(config() | changes)
 
 
 @pytest.mark.parametrize("kinds", [["full_attention"], ["full_attention"] * 3 + ["chunked_attention"]])

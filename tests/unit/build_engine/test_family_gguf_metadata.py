@@ -34,7 +34,9 @@ def test_every_expected_tensor_has_a_gguf_name(family: str) -> None:
 
 
 def test_biases_and_a_tied_head_are_read_off_the_tensors() -> None:
-    architecture = tiny_architecture("llama", attention_bias=True, output_bias=True, mlp_bias=True, tied_embeddings=True)
+    architecture = tiny_architecture(
+        "llama", attention_bias=True, output_bias=True, mlp_bias=True, tied_embeddings=True
+    )
     assert architecture_from_gguf(metadata_of(architecture), shapes_of(architecture)) == architecture
 
 

@@ -105,7 +105,9 @@ def test_an_array_of_strings_that_runs_off_the_file_is_refused(path: Path) -> No
 
 def test_text_that_is_not_utf8_is_refused(path: Path) -> None:
     assert "UTF-8" in refused(path, small_file(metadata=[("a", STRING, b"\xff")]))
-    assert "string 1 of metadata key 'a' is not" in refused(path, small_file(metadata=[("a", (ARRAY, STRING), [b"x", b"\xff"])]))
+    assert "string 1 of metadata key 'a' is not" in refused(
+        path, small_file(metadata=[("a", (ARRAY, STRING), [b"x", b"\xff"])])
+    )
 
 
 def test_unknown_value_types_and_nested_arrays_are_refused(path: Path) -> None:

@@ -18,9 +18,15 @@ def test_a_header_with_altered_bytes_loads_or_is_refused_with_one_error(position
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.gguf"
         path.write_bytes(WHOLE[:position] + bytes([value]) * width + WHOLE[position + width :])
-        try:
-            file = read_gguf(path)
-        except CheckpointError as error:
-            assert str(path) in str(error)
-        else:
-            assert all(info.offset + info.size <= len(WHOLE) for info in file.tensors.values())
+        error = outcome(path)
+        assert error is None or str(path) in error
+
+
+def outcome(path: Path) -> str | None:
+    """The refusal, or ``None`` if the file loads with every tensor inside it."""
+    try:
+        file = read_gguf(path)
+    except CheckpointError as error:
+        return str(error)
+    assert all(info.offset + info.size <= len(WHOLE) for info in file.tensors.values())
+    return None

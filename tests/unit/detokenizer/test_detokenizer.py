@@ -121,7 +121,7 @@ def test_endless_skipped_tokens_do_not_grow_the_window() -> None:
     assert detokenizer.push(BYTES.token_to_id("x")) == "x"
 
 
-@pytest.mark.parametrize("cuts", [[1, 2], [3], [1, 1, 1, 1]])
+@pytest.mark.parametrize("cuts", [[1, 2], [3], [1, 1, 1]])
 def test_a_stop_string_is_found_wherever_pieces_are_cut(cuts: list[int]) -> None:
     stops, text = StopStrings(["stop", ""]), "now stop"
     edges = [0, *(len("now ") + sum(cuts[: i + 1]) for i in range(len(cuts))), len(text)]

@@ -1,0 +1,52 @@
+"""gunicorn's configuration, read by ``gunicorn -c python:server.gunicorn_conf``."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from server.config import HttpConfig, read_config
+from server.tether import die_with_parent
+
+if TYPE_CHECKING:
+    from gunicorn.arbiter import Arbiter
+    from gunicorn.workers.base import Worker
+
+_config = read_config(HttpConfig, os.environ)
+
+bind = f"fd://{_config.listener}"
+workers = _config.workers
+loglevel = _config.log_level
+timeout = _config.timeout
+graceful_timeout = _config.graceful_timeout
+keepalive = _config.keepalive
+
+worker_class = "asgi"
+asgi_loop = "auto"
+asgi_lifespan = "on"
+asgi_disconnect_grace_period = 3
+http_protocols = "h1"
+preload_app = False
+max_requests = 0
+control_socket_disable = True
+limit_request_line = 4094
+limit_request_fields = 64
+limit_request_field_size = 8190
+
+
+def pre_fork(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001 - gunicorn's signature
+    """Remember who the parent will be."""
+    worker.supervised_by = os.getpid()
+
+
+def post_fork(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001
+    """Leave no worker behind, however gunicorn's master ends."""
+    die_with_parent(worker.supervised_by, signal.SIGKILL)
+
+
+def post_worker_init(worker: Worker) -> None:
+    """Let the application see whether its worker is to stop."""
+    from server.worker import remember_worker
+
+    remember_worker(worker)

@@ -1,0 +1,176 @@
+"""``serve``: from the command line to a running supervisor."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from runtime.bundle import BundleError, find_bundle, open_bundle
+from runtime.bundle.manifest_file import DEFAULT_RECIPE
+from runtime.config import EngineConfig
+from server.config import HttpConfig, WorkerConfig
+from server.environment import RequestRules, count
+from server.errors import StartError
+from server.generation_defaults import read_defaults
+from server.ineffective_flags import OPTIONS, SWITCHES
+from server.serve_flags import UNSUPPORTED, serve_parser
+from server.supervisor import CANNOT_START, Supervisor, SupervisorConfig
+from server.tether import tethered
+
+SCRIPT_FILE = "script.json"
+"""In a directory served by the scripted executor: what its engine pretends to be."""
+
+GRACE_SECONDS = 5
+"""What gunicorn gives its workers beyond the time that the engine gives to requests."""
+
+
+def main(argv: Sequence[str], prog: str) -> int:
+    """Serve; returns the exit status."""
+    arguments = serve_parser(prog).parse_args([_underscored(argument) for argument in argv])
+    try:
+        refuse_unsupported(arguments)
+        bundle = resolve_bundle(arguments)
+        config = supervisor_config(arguments, bundle)
+        _announce(arguments, bundle)
+    except (StartError, BundleError, ValueError) as error:
+        sys.stderr.write(f"{prog}: error: {error}\n")
+        return CANNOT_START
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return asyncio.run(Supervisor(config).run())
+
+
+def refuse_unsupported(arguments: argparse.Namespace) -> None:
+    """Refuse flags that would change the answers.
+
+    Raises:
+        StartError: There is one; the message names it.
+    """
+    for name, reason in UNSUPPORTED.items():
+        if getattr(arguments, name):
+            raise StartError(f"--{name}: {reason}")
+    if arguments.run_mode != "normal":
+        raise StartError(f"--run_mode {arguments.run_mode}: only normal is supported")
+    if arguments.spec and arguments.model_dir:
+        raise StartError(f"--model_dir {arguments.model_dir}: a model is named already: {arguments.spec}")
+
+
+def ineffective_flags(arguments: argparse.Namespace) -> list[str]:
+    """Flags that were given and mean nothing here."""
+    switches = [name for name in SWITCHES if getattr(arguments, name)]
+    return [*switches, *(name for name in OPTIONS if getattr(arguments, name) is not None)]
+
+
+def resolve_bundle(arguments: argparse.Namespace) -> Path:
+    """The bundle to serve, built first where there is none.
+
+    Raises:
+        StartError: The build failed; it has said why.
+    """
+    spec: str = arguments.spec or arguments.model_dir or DEFAULT_RECIPE
+    if arguments.executor == "scripted":
+        return Path(spec)
+    try:
+        return find_bundle(spec, arguments.target)
+    except BundleError:
+        return _build(spec, arguments.target)
+
+
+def supervisor_config(arguments: argparse.Namespace, bundle: Path) -> SupervisorConfig:
+    """What the flags ask for.
+
+    Raises:
+        ValueError: An environment variable cannot be used.
+    """
+    RequestRules.from_environ(os.environ)
+    scripted = arguments.executor == "scripted"
+    engine = EngineConfig(
+        bundle=str(bundle / SCRIPT_FILE if scripted else bundle),
+        socket="",
+        executor=arguments.executor,
+        max_total_tokens=arguments.max_total_token_num,
+        max_request_tokens=arguments.max_req_total_len,
+        max_running=arguments.running_max_req_size,
+        max_queued=arguments.max_queued,
+        max_step_tokens=arguments.batch_max_tokens or arguments.chunked_prefill_size,
+        threads=arguments.threads,
+        admission=arguments.admission,
+        token_ratio=arguments.router_token_ratio,
+        router_max_new_tokens=arguments.router_max_new_token_len,
+        prefix_cache=not arguments.disable_dynamic_prompt_cache,
+        drain_seconds=arguments.drain_seconds,
+        eos_token_ids=tuple(arguments.eos_id) if arguments.eos_id else None,
+        memory_fraction=arguments.mem_fraction,
+        verify_bundle=arguments.verify_bundle,
+    )
+    worker = WorkerConfig(
+        bundle=str(bundle),
+        engine_socket="",
+        model_name=arguments.model_name,
+        max_body_bytes=arguments.max_body_bytes,
+        strict_parameters=arguments.strict_parameters,
+        ignore_generation_config=arguments.ignore_generation_config,
+        prompt_logprobs=arguments.return_all_prompt_logprobs,
+        truncation=arguments.long_truncation_mode,
+        stall_seconds=arguments.write_stall_seconds,
+        log_level=arguments.log_level,
+    )
+    http = HttpConfig(
+        listener=-1,
+        ready=-1,
+        workers=arguments.httpserver_workers or default_workers(len(os.sched_getaffinity(0))),
+        timeout=count(os.environ, "LIGHTLMM_GUNICORN_TIME_OUT", 60),
+        keepalive=count(os.environ, "LIGHTLMM_GUNICORN_KEEP_ALIVE", 75),
+        graceful_timeout=int(arguments.drain_seconds) + 1 + GRACE_SECONDS,
+        log_level="warning" if arguments.log_level == "info" else arguments.log_level,
+    )
+    return SupervisorConfig(
+        host=arguments.host,
+        port=arguments.port,
+        engine=engine,
+        worker=worker,
+        http=http,
+        engine_failure=arguments.engine_failure,
+    )
+
+
+def default_workers(cores: int) -> int:
+    """HTTP workers for a machine: the engine needs the cores of a small one for itself."""
+    return 1 if cores <= 4 else min(4, cores // 4)
+
+
+def _announce(arguments: argparse.Namespace, bundle: Path) -> None:
+    """Check what can be checked before anything starts, and tell the operator what applies."""
+    ineffective = ineffective_flags(arguments)
+    if ineffective:
+        sys.stderr.write(f"peregrine: warning: no effect here: --{', --'.join(ineffective)}\n")
+    if arguments.executor == "auto":
+        open_bundle(bundle)
+    if not arguments.ignore_generation_config:
+        defaults, problems = read_defaults(bundle / "generation_config.json")
+        for problem in problems:
+            sys.stderr.write(f"peregrine: warning: {problem}\n")
+        sys.stdout.write(f"peregrine: request defaults: {defaults}\n")
+        sys.stdout.flush()
+
+
+def _build(spec: str, target: str) -> Path:
+    command = [sys.executable, "-m", "build_engine", "build", spec, "--target", target, "--print-path"]
+    done = subprocess.run(tethered(command, signal.SIGTERM), stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
+    lines = done.stdout.split()
+    if done.returncode != 0 or not lines:
+        raise StartError(f"{spec} could not be built")
+    return Path(done.stdout.splitlines()[-1])
+
+
+def _underscored(argument: str) -> str:
+    """Take ``--max-queued`` for ``--max_queued``."""
+    match = re.match(r"--[A-Za-z0-9-]+", argument)
+    return "--" + match[0][2:].replace("-", "_") + argument[match.end() :] if match else argument

@@ -1,0 +1,115 @@
+"""The flags of ``serve``: LightLLM's names where it has one."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import NoReturn
+
+from server import ineffective_flags
+from server.config import DEFAULT_BODY_LIMIT
+from server.logs import LEVELS
+
+UNSUPPORTED = {
+    "use_tgi_api": "this version does not speak TGI's format",
+    "use_reward_model": "no bundle of this version has a score head",
+}
+"""Switches that must not be ignored, since answers would not be what is asked for."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in this program's own form."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def serve_parser(prog: str) -> argparse.ArgumentParser:
+    """The parser of ``serve``."""
+    parser = _Parser(prog=prog, description="Serve a model.", allow_abbrev=False)
+    parser.add_argument("spec", nargs="?", help="bundle, built model, recipe, GGUF file or Hugging Face directory")
+    _add_http(parser)
+    _add_requests(parser)
+    _add_engine(parser)
+    hidden = argparse.SUPPRESS
+    parser.add_argument("--executor", choices=("auto", "scripted"), default="auto", help=hidden)
+    parser.add_argument("--run_mode", default="normal", help=hidden)
+    for name in (*ineffective_flags.SWITCHES, *UNSUPPORTED):
+        parser.add_argument(f"--{name}", action="store_true", help=hidden)
+    for name in ineffective_flags.OPTIONS:
+        parser.add_argument(f"--{name}", nargs="*", help=hidden)
+    return parser
+
+
+def _add_http(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("HTTP")
+    group.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    group.add_argument("--port", type=number(0, 65535), default=8000, help="0 takes a free one (default: 8000)")
+    group.add_argument("--httpserver_workers", type=number(1, 256), help="worker processes (default: 1 to 4)")
+    group.add_argument("--max_body_bytes", type=number(1, 2**31), default=DEFAULT_BODY_LIMIT, metavar="N")
+    group.add_argument(
+        "--write_stall_seconds",
+        type=real(0.1, 86400),
+        default=60.0,
+        metavar="S",
+        help="how long a client may leave its answer unread (default: 60)",
+    )
+    group.add_argument("--log_level", choices=LEVELS, default="info")
+
+
+def _add_requests(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("requests")
+    group.add_argument("--model_name", default="default_model_name", help="answer of /get_model_name")
+    group.add_argument("--strict_parameters", action="store_true", help="refuse unknown parameters")
+    group.add_argument("--ignore_generation_config", action="store_true", help="ignore the model's defaults")
+    group.add_argument("--return_all_prompt_logprobs", action="store_true")
+    group.add_argument("--long_truncation_mode", choices=("head", "center"), help="cut too long prompts")
+
+
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("engine")
+    count = number(1, 2**31 - 1)
+    group.add_argument("--model_dir", help="the same as SPEC")
+    group.add_argument("--target", default="cpu", help="target to build or look for (default: cpu)")
+    group.add_argument("--max_total_token_num", type=count, metavar="N", help="KV-cache capacity in tokens")
+    group.add_argument("--max_req_total_len", type=count, metavar="N", help="prompt and output tokens together")
+    group.add_argument("--running_max_req_size", type=count, metavar="N", help="samples in flight")
+    group.add_argument("--max_queued", type=number(0, 2**31 - 1), default=1000, metavar="N")
+    group.add_argument("--batch_max_tokens", type=count, metavar="N", help="tokens computed in a step")
+    group.add_argument("--chunked_prefill_size", type=count, metavar="N", help="the same")
+    group.add_argument("--router_token_ratio", type=real(0, 1), default=0.0, metavar="X")
+    group.add_argument("--router_max_new_token_len", type=count, default=1024, metavar="N")
+    group.add_argument("--admission", choices=("future_peak", "aggressive"), default="future_peak")
+    group.add_argument("--disable_dynamic_prompt_cache", action="store_true", help="no prefix cache")
+    group.add_argument("--mem_fraction", type=real(0.01, 0.99), metavar="X", help="of memory, for the KV cache")
+    group.add_argument("--eos_id", type=number(0, 2**31 - 1), nargs="+", metavar="ID")
+    group.add_argument("--threads", type=number(1, 1024), help="compute threads (default: all cores)")
+    group.add_argument("--verify_bundle", action="store_true", help="check every digest at start")
+    group.add_argument("--drain_seconds", type=real(0, 86400), default=50.0, metavar="S")
+    group.add_argument("--engine_failure", choices=("restart", "exit"), default="restart")
+
+
+def number(low: int, high: int) -> Callable[[str], int]:
+    """Argument type: a whole number in a range."""
+
+    def parse(text: str) -> int:
+        value = int(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be between {low} and {high}, not {value}")
+        return value
+
+    parse.__name__ = "whole number"
+    return parse
+
+
+def real(low: float, high: float) -> Callable[[str], float]:
+    """Argument type: a number in a range."""
+
+    def parse(text: str) -> float:
+        value = float(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be between {low:g} and {high:g}, not {value:g}")
+        return value
+
+    parse.__name__ = "number"
+    return parse

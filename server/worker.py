@@ -1,0 +1,48 @@
+"""What gunicorn loads in each worker: ``server.worker:create_app()``."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from server.app import Application
+from server.config import HttpConfig, WorkerConfig, read_config
+from server.logs import configure_logging
+from server.services import Services, start_services
+
+if TYPE_CHECKING:
+    from gunicorn.workers.base import Worker
+
+_gunicorn_worker: Worker | None = None
+
+
+def remember_worker(worker: Worker) -> None:
+    """Keep gunicorn's worker object, which knows whether it is to stop."""
+    global _gunicorn_worker
+    _gunicorn_worker = worker
+
+
+def create_app() -> Application:
+    """The application of this process, configured by the supervisor's files."""
+    config = read_config(WorkerConfig, os.environ)
+    http = read_config(HttpConfig, os.environ)
+    configure_logging(config.log_level, "http")
+
+    async def start() -> Services:
+        services = await start_services(config, os.environ, draining)
+        os.write(http.ready, b".")
+        os.close(http.ready)
+        return services
+
+    return Application(start, stall_seconds=config.stall_seconds, draining=draining, leave=_leave)
+
+
+def draining() -> bool:
+    """Whether gunicorn has told this worker to stop."""
+    return _gunicorn_worker is not None and not _gunicorn_worker.alive
+
+
+def _leave() -> None:
+    # NOTE: to a worker that is stopping already, SIGQUIT means: do not wait any longer.
+    os.kill(os.getpid(), signal.SIGQUIT)

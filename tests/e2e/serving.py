@@ -1,0 +1,134 @@
+"""Starts the real server on the real default model, as a user would."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+MODEL = "smollm2-135m-instruct"
+START_SECONDS = 120
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """A ``peregrine serve`` process that answers ``/health``."""
+
+    def __init__(self, *flags: str, model: str = MODEL) -> None:
+        self.port = free_port()
+        command = [sys.executable, "-m", "server.cli", "serve", model, "--port", str(self.port), *flags]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.log: list[str] = []
+        self._reader = threading.Thread(target=self._read_log, daemon=True)
+        self._reader.start()
+        self.wait_healthy(START_SECONDS)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def _read_log(self) -> None:
+        assert self.process.stdout is not None
+        self.log.extend(self.process.stdout)
+
+    def wait_healthy(self, seconds: float) -> float:
+        """Seconds until ``/health`` answers 200; fails after ``seconds``."""
+        began = time.monotonic()
+        while time.monotonic() - began < seconds:
+            assert self.process.poll() is None, "".join(self.log)
+            try:
+                if self.request("GET", "/health")[0] == 200:
+                    return time.monotonic() - began
+            except OSError:
+                pass
+        message = f"not healthy after {seconds} s:\n" + "".join(self.log)
+        raise AssertionError(message)
+
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+
+    def request(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
+        connection = self.connect()
+        try:
+            connection.request(method, path, None if body is None else json.dumps(body))
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def post(self, path: str, body: object) -> Any:
+        """The decoded answer of a call that succeeds."""
+        status, answer = self.request("POST", path, body)
+        assert status == 200, answer
+        return json.loads(answer)
+
+    def generate(self, inputs: str | list[int], **parameters: Any) -> Any:
+        return self.post("/generate", {"inputs": inputs, "parameters": parameters})
+
+    def events(self, inputs: str | list[int], **parameters: Any) -> Iterator[Any]:
+        """Events of a stream, as they come; closing the iterator closes the connection."""
+        connection = self.connect()
+        try:
+            body = json.dumps({"inputs": inputs, "parameters": parameters})
+            connection.request("POST", "/generate_stream", body)
+            response = connection.getresponse()
+            assert response.status == 200, response.read()
+            for line in response:
+                if line.startswith(b"data:"):
+                    yield json.loads(line[5:])
+        finally:
+            connection.close()
+
+    def load(self) -> float:
+        return float(json.loads(self.request("GET", "/token_load")[1])["current_load"])
+
+    def descendants(self) -> list[int]:
+        """Process ids below the supervisor."""
+        parents: dict[int, int] = {}
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = stat.read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if fields[0] != "Z":
+                parents[int(stat.parent.name)] = int(fields[1])
+        found, frontier = [], [self.process.pid]
+        while frontier:
+            parent = frontier.pop()
+            children = [child for child, its in parents.items() if its == parent]
+            found += children
+            frontier += children
+        return found
+
+    def engine_pid(self) -> int:
+        for pid in self.descendants():
+            if b"runtime.engine" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return pid
+        message = "no engine process"
+        raise AssertionError(message)
+
+    def resident_megabytes(self, pid: int) -> float:
+        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+        assert found is not None
+        return int(found[1]) / 1024
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(90)
+        self._reader.join(10)
+        return code
