@@ -11,7 +11,7 @@ from setuptools.command.build_ext import build_ext
 
 sys.path.insert(0, str(Path(__file__).parent / "packaging"))
 
-from native_backend import load_compiler_module  # noqa: E402
+from native_backend import load_compiler_module
 
 SOURCES = Path("runtime", "native", "src")
 

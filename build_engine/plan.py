@@ -15,10 +15,10 @@ GROUP = 32
 _KV_BYTES = {"float16": 2, "float32": 4}
 _BITS = {"q4_0": 4, "q4_1": 8, "q8_0": 8}
 _SCALE_BYTES = 4
-_BASE_MEMORY = 150 << 20
+_BASE_MEMORY = 350 << 20
 _FIXED_DISK = 8 << 20
-_CONVERTED_PER_SECOND = 40e6
-_VERIFIED_PER_SECOND = 12e6
+_CONVERTED_PER_SECOND = 80e6
+_VERIFIED_PER_SECOND = 6e6
 _FIXED_SECONDS = 1.0
 
 
@@ -99,9 +99,10 @@ def plan_build(
     engine = sum(
         _stored_bytes(name, shape, checkpoint.tensors[name].encoding, precision) for name, shape in shapes.items()
     )
-    # NOTE: one fused matrix at a time is held as float32, as levels and packed; verifying holds all weights as float32.
+    # NOTE: one fused matrix at a time is held as float32, as levels and packed; verifying holds all
+    # weights as float32, and the runtime's repacked copy beside the mapped file.
     converting = max(counts.values()) * 12
-    verifying = parameters * 4 + engine if verify else 0
+    verifying = parameters * 4 + engine * 2 if verify else 0
     seconds = _FIXED_SECONDS + parameters / _CONVERTED_PER_SECOND + (parameters / _VERIFIED_PER_SECOND if verify else 0)
     return BuildPlan(
         precision=precision,

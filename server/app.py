@@ -8,6 +8,8 @@ from typing import Any
 
 import falcon.asgi
 
+from server.body import BodyLimitMiddleware
+from server.config import DEFAULT_BODY_LIMIT
 from server.connection import ConnectionMiddleware
 from server.drain import leave_when_quiet
 from server.error_answers import add_error_answers
@@ -29,6 +31,7 @@ class Application:
 
     Args:
         start: Makes the services; called once per worker process, on its event loop.
+        max_body_bytes: Larger request bodies are refused.
         stall_seconds: How long a client may leave its answer unread.
         draining: Says whether this process is to stop.
         leave: Called once it is to stop and has nothing left to answer.
@@ -38,6 +41,7 @@ class Application:
         self,
         start: Callable[[], Awaitable[Services]],
         *,
+        max_body_bytes: int = DEFAULT_BODY_LIMIT,
         stall_seconds: float = 60.0,
         draining: Callable[[], bool] = lambda: False,
         leave: Callable[[], None] = lambda: None,
@@ -48,7 +52,7 @@ class Application:
         self._tasks: list[asyncio.Task[None]] = []
         self._falcon = falcon.asgi.App(middleware=[self])
         self._add_routes()
-        self._connections = ConnectionMiddleware(self._falcon, stall_seconds)
+        self._connections = ConnectionMiddleware(BodyLimitMiddleware(self._falcon, max_body_bytes), stall_seconds)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one ASGI scope."""

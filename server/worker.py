@@ -35,7 +35,13 @@ def create_app() -> Application:
         os.close(http.ready)
         return services
 
-    return Application(start, stall_seconds=config.stall_seconds, draining=draining, leave=_leave)
+    return Application(
+        start,
+        max_body_bytes=config.max_body_bytes,
+        stall_seconds=config.stall_seconds,
+        draining=draining,
+        leave=_leave,
+    )
 
 
 def draining() -> bool:

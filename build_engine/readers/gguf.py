@@ -29,6 +29,9 @@ def open_gguf(path: Path, *, name: str = "", digest: str = "") -> Checkpoint:
         CheckpointError: The file cannot be used; the message names the file and what is wrong with it.
     """
     file = read_gguf(path)
+    parts = file.metadata.get("split.count", 1)
+    if parts != 1:
+        raise CheckpointError(f"{path}: is one of {parts} parts; merge them first (llama-gguf-split --merge)")
     try:
         architecture = _architecture(file)
         tokenizer = gguf_tokenizer(file.metadata)

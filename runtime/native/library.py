@@ -26,7 +26,7 @@ def library_path() -> Path:
     """
     if not _LIBRARY.is_file():
         raise NativeLibraryError(
-            f"{_LIBRARY} is missing: run 'python -m runtime.native.build' in the source tree, or install the package again"
+            f"{_LIBRARY} is missing: run 'python -m runtime.native.build' or install the package again"
         )
     return _LIBRARY
 

@@ -40,7 +40,11 @@ def serve(engine: FakeEngine, tmp_path: Path) -> Callable[..., None]:
         worker = WorkerConfig(bundle=str(bundle), engine_socket=str(engine.path), **config)
 
         async def body() -> None:
-            app = Application(lambda: start_services(worker, environ or {}), stall_seconds=worker.stall_seconds)
+            app = Application(
+                lambda: start_services(worker, environ or {}),
+                max_body_bytes=worker.max_body_bytes,
+                stall_seconds=worker.stall_seconds,
+            )
             async with Client(app) as client:
                 await test(client)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -140,7 +140,7 @@ def run_op(op: ort.InferenceSession, feeds: dict[str, Array], **outputs: Array) 
     return binding.get_outputs()[-1].numpy().copy()
 
 
-@lru_cache(maxsize=None)
+@cache
 def session(layout: Layout, threads: int, norms: bool) -> ort.InferenceSession:
     return open_session(attention_model(layout, norms, layout.attributes), threads)
 
@@ -167,6 +167,7 @@ def open_session(model: bytes, threads: int = 2) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.register_custom_ops_library(str(library_path()))
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 

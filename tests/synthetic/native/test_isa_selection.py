@@ -8,7 +8,13 @@ import pytest
 
 from runtime.native import available_isas, library_path
 
-REPORT = "from runtime.native import active_isa, NativeLibraryError\ntry:\n print(active_isa())\nexcept NativeLibraryError as error:\n print(error)"
+REPORT = """
+from runtime.native import NativeLibraryError, active_isa
+try:
+    print(active_isa())
+except NativeLibraryError as error:
+    print(error)
+"""
 REGISTER = "import sys, onnxruntime as o\no.SessionOptions().register_custom_ops_library(sys.argv[1])"
 
 

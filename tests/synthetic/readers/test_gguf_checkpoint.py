@@ -116,3 +116,9 @@ def test_errors_of_the_metadata_name_the_file_once(path: Path) -> None:
     file = model_file()
     file.metadata.append(("llama.rope.scale_linear", F32, -1.0))
     assert "rope.scale_linear" in refused(path, file)
+
+
+def test_one_part_of_a_split_file_is_refused(path: Path) -> None:
+    file = model_file()
+    file.metadata.append(("split.count", U32, 3))
+    assert "is one of 3 parts; merge them first" in refused(path, file)
