@@ -16,7 +16,7 @@ from build_engine.errors import BuildError
 from build_engine.options import BuildOptions, Profile, complete
 from build_engine.progress import Progress
 from build_engine.publish import publishing, remove_leftovers, staged
-from build_engine.resources import free_disk, free_memory, peak_memory
+from build_engine.resources import free_disk, peak_memory
 from build_engine.sources import CheckpointSource, resolve_source
 from runtime.bundle.bundle import (
     CHAT_TEMPLATE_FILE,
@@ -30,6 +30,7 @@ from runtime.bundle.errors import BundleError
 from runtime.bundle.manifest import Manifest, Verification
 from runtime.bundle.manifest_file import MANIFEST_FILE, write_manifest
 from runtime.bundle.stamp import take_stamp, write_stamp
+from runtime.memory import available_memory
 
 if TYPE_CHECKING:
     from build_engine.checkpoint import Checkpoint
@@ -126,7 +127,7 @@ def plan_job(job: Job, checkpoint: Checkpoint) -> BuildPlan:
         job.profile,
         verify=job.options.verify,
         free_disk=free_disk(job.target.parent),
-        free_memory=free_memory(),
+        free_memory=available_memory(),
     )
 
 

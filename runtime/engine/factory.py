@@ -9,10 +9,10 @@ import msgspec
 
 from runtime.config import EngineConfig
 from runtime.engine.core import EngineCore
-from runtime.engine.memory import available_memory
 from runtime.engine.sizing import ModelSize, SizingError, choose_limits
 from runtime.executors.host import HostExecutor, HostModel
 from runtime.limits import EngineLimits
+from runtime.memory import available_memory
 from runtime.scheduler import Aggressive, FuturePeak
 
 _KV_ELEMENT_BYTES = {"float16": 2, "float32": 4}

@@ -15,6 +15,7 @@ HEADROOM_TOKENS = 8
 """LightLLM's rule: ``max_total_token_num`` is at least ``max_req_total_len`` plus this."""
 USUAL_KV_BYTES = 256 * 2**20
 LARGEST_KV_SHARE = 0.25
+ASSUMED_AVAILABLE_BYTES = 2**31
 
 
 class SizingError(Exception):
@@ -32,17 +33,19 @@ class ModelSize:
     eos_token_ids: tuple[int, ...]
 
 
-def choose_limits(model: ModelSize, config: EngineConfig, available_bytes: int) -> EngineLimits:
+def choose_limits(model: ModelSize, config: EngineConfig, available_bytes: int | None) -> EngineLimits:
     """Limits of the engine.
 
     Args:
         model: The model.
         config: The operator's wishes.
-        available_bytes: Memory that the process may still take.
+        available_bytes: Memory that the process may still take; ``None`` where that is not known.
 
     Raises:
         SizingError: A wish cannot be met.
     """
+    if available_bytes is None:
+        available_bytes = ASSUMED_AVAILABLE_BYTES
     wanted = config.max_request_tokens
     if wanted is not None and wanted > model.context_length:
         message = f"max_req_total_len {wanted} is over the model's context of {model.context_length} tokens"

@@ -141,7 +141,8 @@ def _rms_norm(heads: Float32, gain: Float32 | None, eps: float) -> Float32:
         return heads
     wide = heads.astype(np.float64)
     mean = np.mean(wide * wide, axis=-1, keepdims=True)
-    return (wide / np.sqrt(mean + eps) * gain).astype(np.float32)
+    normalised: Float32 = (wide / np.sqrt(mean + eps) * gain).astype(np.float32)
+    return normalised
 
 
 def _rotate(heads: Float32, cos: Float32, sin: Float32, rotary_dim: int) -> Float32:

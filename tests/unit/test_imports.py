@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("runtime", "server", "build_engine")
-BUILD_MAY_USE = ("runtime.bundle", "runtime.executors", "runtime.native", "runtime.reference")
+BUILD_MAY_USE = ("runtime.bundle", "runtime.executors", "runtime.native", "runtime.reference", "runtime.memory")
 STANDARD_LIBRARY_ONLY = ("runtime.scheduler", "runtime.request")
 LAZY = {
     "onnxruntime": ("runtime.executors", "build_engine"),

@@ -101,8 +101,8 @@ def random_call(
     for row, (_, past) in enumerate(lengths):
         for position in range(past):
             block, slot = table[row, position // layout.block_size], position % layout.block_size
-            for cache in (k_cache, v_cache):
-                cache[block, :, slot] = rng.standard_normal(shape[1::2])
+            for pool in (k_cache, v_cache):
+                pool[block, :, slot] = rng.standard_normal(shape[1::2])
     tokens = sum(new for new, _ in lengths)
     rotary_dim = layout.rotary_dim or layout.head_dim
     cos, sin = rotary_tables(10000.0, rotary_dim, max((n + p for n, p in lengths), default=0) + 1)

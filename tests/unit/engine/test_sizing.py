@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from runtime.config import EngineConfig
-from runtime.engine.memory import available_memory
 from runtime.engine.sizing import ModelSize, SizingError, choose_limits
+from runtime.memory import available_memory
 
 MB = 2**20
 SMALL = ModelSize(context_length=8192, block_size=16, kv_bytes_per_token=23040, vocab_size=49152, eos_token_ids=(2,))
@@ -70,4 +70,4 @@ def test_an_explicit_request_length_that_does_not_fit_is_refused_and_not_lowered
 
 
 def test_the_machine_has_memory() -> None:
-    assert available_memory() > 0
+    assert (available_memory() or 0) > 0
