@@ -98,6 +98,8 @@ class EngineLink:
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._greet()
             elif event == zmq.EVENT_DISCONNECTED:
+                # The engine's last words may still be waiting.
+                self._read_socket()
                 self._on_loss()
 
     def _read_socket(self) -> None:

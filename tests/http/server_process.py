@@ -83,7 +83,10 @@ class ServerProcess:
 
     def exit_status(self, timeout: float = 30.0) -> int:
         """Wait for the end."""
-        status = self.process.wait(timeout)
+        try:
+            status = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the server does not end:\n{self.output}") from None
         self._reader.join(10)
         return status
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 from server_process import ServerProcess, completion, descendants, read_all, running, wait_until
 from toy_tokenizer import VOCAB_SIZE, write_toy_bundle
@@ -23,8 +24,6 @@ STEP_SECONDS = 0.01
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tokenizer, and a script instead of a model."""
-    import msgspec
-
     path = write_toy_bundle(tmp_path_factory.mktemp("bundle"))
     script = Script(vocab_size=VOCAB_SIZE, first_token=98, step_seconds=STEP_SECONDS, max_sequence_tokens=1024)
     (path / "script.json").write_bytes(msgspec.json.encode(script))
@@ -209,13 +208,13 @@ def test_a_dead_http_server_ends_the_server(own_server: ServerProcess) -> None:
     assert not running(engine)
 
 
-def test_a_taken_port_is_one_clear_message(bundle: Path, server: ServerProcess) -> None:
-    before = set(Path(tempfile.gettempdir()).glob("peregrine-*"))
-    with ServerProcess(str(bundle), "--executor", "scripted", "--port", str(server.port)) as second:
+def test_a_taken_port_is_one_clear_message(bundle: Path, server: ServerProcess, tmp_path: Path) -> None:
+    flags = ("--executor", "scripted", "--port", str(server.port))
+    with ServerProcess(str(bundle), *flags, TMPDIR=str(tmp_path)) as second:
         assert second.exit_status() == 2
         assert f"--port {server.port}: Address already in use" in second.output
         assert "Traceback" not in second.output
-    assert set(Path(tempfile.gettempdir()).glob("peregrine-*")) <= before
+    assert [*tmp_path.iterdir()] == []
 
 
 @pytest.mark.parametrize(
@@ -243,7 +242,5 @@ def test_a_bundle_that_the_engine_refuses_leaves_nothing(bundle: Path) -> None:
 
 
 def _kill(pid: int) -> None:
-    import os
-
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
