@@ -1,4 +1,4 @@
-// IEEE binary16 in software: the same bits as the F16C instructions, NaN payloads included.
+// float to IEEE binary16 in software: the same bits as the F16C instructions, NaN payloads included.
 #pragma once
 
 #include <cstdint>
@@ -30,21 +30,6 @@ inline uint16_t half_of(float value) {
   }
   const uint32_t odd = magnitude >> 13 & 1u;
   return static_cast<uint16_t>(sign | ((magnitude + 0xfffu + odd - 0x38000000u) >> 13));
-}
-
-inline float float_of_half(uint16_t half) {
-  const uint32_t sign = (half & 0x8000u) << 16;
-  const uint32_t exponent = half >> 10 & 0x1fu;
-  const uint32_t mantissa = half & 0x3ffu;
-  if (exponent == 0) {
-    const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
-    return float_of(sign | bits_of(magnitude));
-  }
-  if (exponent == 31) {
-    const uint32_t quiet = mantissa ? 0x400000u : 0u;
-    return float_of(sign | 0x7f800000u | mantissa << 13 | quiet);
-  }
-  return float_of(sign | ((exponent + 112) << 23 | mantissa << 13));
 }
 
 }  // namespace

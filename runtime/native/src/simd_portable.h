@@ -19,9 +19,6 @@ inline Vec load(const float* p) {
   __builtin_memcpy(&x, p, sizeof x);
   return x;
 }
-inline Vec load(const uint16_t* p) {
-  return Vec{float_of_half(p[0]), float_of_half(p[1]), float_of_half(p[2]), float_of_half(p[3])};
-}
 inline void store(float* p, Vec x) { __builtin_memcpy(p, &x, sizeof x); }
 inline void store(uint16_t* p, Vec x) {
   for (int i = 0; i < kLanes; ++i) p[i] = half_of(x[i]);
@@ -33,7 +30,10 @@ inline Vec div(Vec a, Vec b) { return a / b; }
 // Two roundings: there is no fused instruction to be relied upon.
 inline Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
 inline Mask less(Vec a, Vec b) { return a < b; }
-inline Vec select(Mask m, Vec yes, Vec no) { return reinterpret_cast<Vec>((m & reinterpret_cast<Mask>(yes)) | (~m & reinterpret_cast<Mask>(no))); }
+inline Mask select(Mask m, Mask yes, Mask no) { return (m & yes) | (~m & no); }
+inline Vec select(Mask m, Vec yes, Vec no) {
+  return reinterpret_cast<Vec>(select(m, reinterpret_cast<Mask>(yes), reinterpret_cast<Mask>(no)));
+}
 // A NaN in b is returned.
 inline Vec max(Vec a, Vec b) { return select(b < a, a, b); }
 inline Vec min(Vec a, Vec b) { return select(a < b, a, b); }
@@ -47,6 +47,19 @@ inline Vec round_even(Vec a) {
 inline Vec scale_exponent(Vec x, Vec n) {
   const Mask biased = __builtin_convertvector(n, Mask) + 127;
   return x * reinterpret_cast<Vec>(biased << 23);
+}
+
+// binary16 to float without a branch; subnormal halves by a subtraction, so that no subnormal float is met.
+inline Vec load(const uint16_t* p) {
+  const Mask half = {p[0], p[1], p[2], p[3]};
+  const Mask shifted = (half & 0x7fff) << 13, sign = (half & 0x8000) << 16;
+  const Mask normal = shifted + (112 << 23);
+  const Vec smallest = splat(0x1p-14f);
+  const Mask subnormal = reinterpret_cast<Mask>(reinterpret_cast<Vec>(shifted + (113 << 23)) - smallest);
+  const Mask quiet = ((half & 0x3ff) != 0) & 0x400000;
+  const Mask special = (shifted + (224 << 23)) | quiet;
+  const Mask exponent = half & 0x7c00;
+  return reinterpret_cast<Vec>(sign | select(exponent == 0, subnormal, select(exponent == 0x7c00, special, normal)));
 }
 
 inline float first_lane(Vec a) { return a[0]; }

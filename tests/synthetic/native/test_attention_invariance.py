@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -128,3 +129,12 @@ def test_later_tokens_that_overflow_leave_earlier_rows_alone(isa: str) -> None:
     got = whole.native()
     np.testing.assert_array_equal(got[:41], expected[:41])
     assert np.isnan(got[53]).all()
+
+
+def test_calls_at_the_same_time_do_not_meet(isa: str) -> None:
+    calls = [random_call(LAYOUTS["f32"], [(40, 600 + seed), (1, 90)], seed) for seed in range(4)]
+    expected = [call.copy().native() for call in calls]
+    with ThreadPoolExecutor(len(calls)) as pool:
+        for _ in range(5):
+            for got, wanted in zip(pool.map(lambda call: call.copy().native(), calls), expected, strict=True):
+                np.testing.assert_array_equal(got, wanted)

@@ -8,7 +8,7 @@ import pytest
 from gguf_files import model_file
 from huggingface_files import write_directory
 
-from build_engine import build, resources
+from build_engine import build
 from build_engine.build import build_bundle
 from build_engine.cli import main
 from build_engine.errors import BuildError
@@ -115,7 +115,7 @@ def test_a_build_that_fails_leaves_nothing(
 def test_a_build_that_cannot_fit_is_refused_before_it_starts(
     gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "free_memory", lambda: 10**6)
+    monkeypatch.setattr(build, "available_memory", lambda: 10**6)
     with pytest.raises(BuildError, match="of memory, but 1 MB are free"):
         build_bundle(str(gguf))
     assert bundles(tmp_path) == []
@@ -225,16 +225,3 @@ def test_finding_an_existing_bundle_imports_nothing_heavy(gguf: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip() == str(path)
-
-
-def test_free_memory_respects_control_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable: 1000 kB\n")
-    (tmp_path / "max").write_text("500000\n")
-    (tmp_path / "current").write_text("100000\n")
-    monkeypatch.setattr(resources, "_MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(resources, "_CGROUPS", ((tmp_path / "max", tmp_path / "current"),))
-    assert resources.free_memory() == 400_000
-    (tmp_path / "max").write_text("max\n")
-    assert resources.free_memory() == 1_024_000
-    (tmp_path / "meminfo").unlink()
-    assert resources.free_memory() is None
