@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from server.app import Application
@@ -31,7 +32,8 @@ def create_app() -> Application:
 
     async def start() -> Services:
         services = await start_services(config, os.environ, draining)
-        os.write(http.ready, b".")
+        with suppress(BrokenPipeError):  # the supervisor listens for the first worker only
+            os.write(http.ready, b".")
         os.close(http.ready)
         return services
 

@@ -30,7 +30,7 @@ class Server:
 
     def __init__(self, *flags: str, model: str = MODEL) -> None:
         self.port = free_port()
-        command = [sys.executable, "-m", "server.cli", "serve", model, "--port", str(self.port), *flags]
+        command = [sys.executable, "-m", "server", model, "--port", str(self.port), *flags]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.log: list[str] = []
         self._reader = threading.Thread(target=self._read_log, daemon=True)
@@ -131,4 +131,6 @@ class Server:
             self.process.send_signal(number)
         code = self.process.wait(90)
         self._reader.join(10)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
         return code

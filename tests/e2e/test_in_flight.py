@@ -123,6 +123,7 @@ def test_by_flag_a_dead_engine_ends_the_server() -> None:
     server = Server("--max_req_total_len", "256", "--engine_failure", "exit")
     os.kill(server.engine_pid(), signal.SIGKILL)
     assert server.process.wait(10) != 0
+    assert server.stop() != 0
 
 
 def test_signals_leave_no_process_behind() -> None:

@@ -39,12 +39,13 @@ OrtStatus* AttentionAttributes::read(const OrtKernelInfo* info) {
     return invalid("PagedAttention: head_dim is %" PRId64 ", which is not in 1..%" PRId64, head_dim, kMaxHeadDim);
   }
   if (kv_num_heads < 1 || num_heads < kv_num_heads || num_heads > kMaxHeads || num_heads % kv_num_heads != 0) {
-    return invalid("PagedAttention: num_heads (%" PRId64 ") must be a multiple of kv_num_heads (%" PRId64 ")", num_heads,
-                   kv_num_heads);
+    return invalid("PagedAttention: num_heads (%" PRId64 ") must be a multiple of kv_num_heads (%" PRId64 ")",
+                   num_heads, kv_num_heads);
   }
   if (rotary_dim == 0) rotary_dim = head_dim;
   if (rotary_dim < 0 || rotary_dim > head_dim || rotary_dim % 2 != 0) {
-    return invalid("PagedAttention: rotary_dim is %" PRId64 ", which is not an even number up to head_dim (%" PRId64 ")",
+    return invalid("PagedAttention: rotary_dim is %" PRId64 ", which is not an even number up to head_dim (%" PRId64
+                   ")",
                    rotary_dim, head_dim);
   }
   if (sliding_window < 0) return invalid("PagedAttention: sliding_window is %" PRId64, sliding_window);
@@ -94,8 +95,8 @@ OrtStatus* AttentionInputs::read_caches(const Context& context, const AttentionA
     void* output = nullptr;
     if (OrtStatus* status = context.output(1 + index, keys.dims, 4, &output)) return status;
     if (output != (index == 0 ? k_cache : v_cache)) {
-      return invalid("PagedAttention: %s_cache_out must be bound to the same memory as %s_cache", index == 0 ? "k" : "v",
-                     index == 0 ? "k" : "v");
+      return invalid("PagedAttention: %s_cache_out must be bound to the same memory as %s_cache",
+                     index == 0 ? "k" : "v", index == 0 ? "k" : "v");
     }
   }
   return nullptr;
@@ -147,13 +148,15 @@ OrtStatus* AttentionInputs::check_sequence(int64_t sequence, int64_t window) con
   if (past < 0) return invalid("PagedAttention: past_lens[%" PRId64 "] is %" PRId64, sequence, past);
   if (count == 0) return nullptr;
   if (length > max_positions) {
-    return invalid("PagedAttention: sequence %" PRId64 " has %" PRId64 " tokens, cos and sin have %" PRId64 " positions",
+    return invalid("PagedAttention: sequence %" PRId64 " has %" PRId64 " tokens, cos and sin have %" PRId64
+                   " positions",
                    sequence, length, max_positions);
   }
   const int64_t first = window > 0 ? std::max<int64_t>(0, past - window + 1) : 0;
   const int64_t last_block = (length - 1) / block_size;
   if (last_block >= table_width) {
-    return invalid("PagedAttention: sequence %" PRId64 " has %" PRId64 " tokens, its block table holds %" PRId64 " blocks",
+    return invalid("PagedAttention: sequence %" PRId64 " has %" PRId64 " tokens, its block table holds %" PRId64
+                   " blocks",
                    sequence, length, table_width);
   }
   for (int64_t block = first / block_size; block <= last_block; ++block) {

@@ -208,8 +208,8 @@ void attend_tile(const AttendRows& rows, int64_t start, TileRows<Element> tile, 
   }
 }
 
-// offsets[j] <- where the row of key start + j lies, for the tile's keys in [begin, end). The other slots repeat a valid
-// row: some are read along with their neighbours, their scores are not used.
+// offsets[j] <- where the row of key start + j lies, for the tile's keys in [begin, end). The other slots repeat a
+// valid row: some are read along with their neighbours, their scores are not used.
 void locate(const PagedLayout& layout, int64_t start, int64_t begin, int64_t end, int64_t* offsets) {
   int64_t position = begin;
   while (position < end) {
@@ -273,8 +273,8 @@ void attend(const AttendRows& rows, const PagedLayout& layout, const PagedRows& 
   const int64_t count = static_cast<int64_t>(rows.rows) * rows.padded_dim;
   for (int64_t i = 0; i < count; i += kLanes) store(state.accumulator + i, splat(0.0f));
   if (keys.half) {
-    attend_pages(rows, layout, static_cast<const uint16_t*>(keys.base), static_cast<const uint16_t*>(values.base), begin,
-                 end, scratch, state);
+    attend_pages(rows, layout, static_cast<const uint16_t*>(keys.base), static_cast<const uint16_t*>(values.base),
+                 begin, end, scratch, state);
   } else {
     attend_pages(rows, layout, static_cast<const float*>(keys.base), static_cast<const float*>(values.base), begin, end,
                  scratch, state);

@@ -10,8 +10,9 @@ template <Element kCache>
 class PagedAttention {
  public:
   static constexpr const char* kName = "PagedAttention";
-  static constexpr Port kInputs[] = {{kFloat}, {kCache}, {kCache}, {kInt32}, {kInt32}, {kInt32}, {kFloat}, {kFloat},
-                                     {kFloat, kOptional}, {kFloat, kOptional}};
+  static constexpr Port kInputs[] = {
+      {kFloat},           {kCache}, {kCache}, {kInt32}, {kInt32}, {kInt32}, {kFloat}, {kFloat}, {kFloat, kOptional},
+      {kFloat, kOptional}};
   static constexpr Port kOutputs[] = {{kFloat}, {kCache}, {kCache}};
   static constexpr Alias kAliases[] = {{1, 1}, {2, 2}};
   static constexpr size_t kAliasCount = 2;

@@ -12,10 +12,10 @@ namespace peregrine {
 // Consecutive new tokens of a sequence with all query heads of one KV head.
 struct QueryBlock {
   int64_t sequence, kv_head;
-  int64_t first_token, tokens;          // of the sequence's new tokens
-  int64_t first_position;               // of the first token
-  int64_t first_split, splits;          // of the keys that any of its rows sees
-  int64_t first_part;                   // >= 0: its splits are computed apart, in parts from here on
+  int64_t first_token, tokens;  // of the sequence's new tokens
+  int64_t first_position;       // of the first token
+  int64_t first_split, splits;  // of the keys that any of its rows sees
+  int64_t first_part;           // >= 0: its splits are computed apart, in parts from here on
   int64_t cost;
 };
 

@@ -175,8 +175,7 @@ class AttentionRun {
         slot.last[row] = position + 1;
       }
     }
-    return {slot.queries,   slot.first, slot.last, static_cast<int>(row), static_cast<int>(padded_),
-            attributes_.softcap};
+    return {slot.queries, slot.first, slot.last, static_cast<int>(row), static_cast<int>(padded_), attributes_.softcap};
   }
 
   int64_t token_of(const QueryBlock& block, int64_t i) const {
@@ -199,7 +198,7 @@ class AttentionRun {
       const int64_t split = item.first_split + i;
       const int64_t begin = std::max(split * kSplit, first_key), end = std::min((split + 1) * kSplit, last_key);
       const bool apart = block.first_part >= 0;
-      const SoftmaxState state = apart     ? part_at(block.first_part + split - block.first_split)
+      const SoftmaxState state = apart    ? part_at(block.first_part + split - block.first_split)
                                  : i == 0 ? slot.total
                                           : slot.part;
       kernels_.attend(rows, layout, keys, values, begin, end, slot.scratch, state);

@@ -1,4 +1,4 @@
-// Compiled once per instruction set, with PEREGRINE_KERNELS naming the table it yields.
+// Compiled once per instruction set; PEREGRINE_AVX512 or PEREGRINE_AVX2 says for which.
 #include "kernels.h"
 
 #if defined(PEREGRINE_AVX512)
@@ -28,8 +28,8 @@ static_assert(kRowGroup == PEREGRINE_ROW_GROUP, "attend_tile has a case for ever
 namespace peregrine {
 
 extern const Kernels PEREGRINE_TABLE = {
-    PEREGRINE_NAME, kLanes, kRowGroup, transform_head, convert<float, uint16_t>, convert<uint16_t, float>,
-    attend,         merge,  finish,    silu_mul,
+    PEREGRINE_NAME,           kLanes, kRowGroup, transform_head, convert<float, uint16_t>,
+    convert<uint16_t, float>, attend, merge,     finish,         silu_mul,
 };
 
 }  // namespace peregrine

@@ -82,8 +82,8 @@ struct Ort {
                                         OrtValue** value);
   void (*ReleaseStatus)(OrtStatus*);
   void (*ReleaseTensorTypeAndShapeInfo)(OrtTensorTypeAndShapeInfo*);
-  OrtStatus* (*KernelContext_ParallelFor)(const OrtKernelContext*, void (*body)(void* user, size_t index),
-                                          size_t total, size_t num_batch, void* user);
+  OrtStatus* (*KernelContext_ParallelFor)(const OrtKernelContext*, void (*body)(void* user, size_t index), size_t total,
+                                          size_t num_batch, void* user);
 };
 
 extern Ort ort;

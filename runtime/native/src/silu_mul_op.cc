@@ -14,9 +14,7 @@ constexpr int64_t kParallelElements = 1 << 15;
 constexpr int64_t kColumns = 64;
 }  // namespace
 
-OrtStatus* SiluMul::create(const OrtKernelInfo*, SiluMul** kernel) {
-  return new_kernel(kernel);
-}
+OrtStatus* SiluMul::create(const OrtKernelInfo*, SiluMul** kernel) { return new_kernel(kernel); }
 
 OrtStatus* SiluMul::compute(Context& context) const {
   Tensor input;
