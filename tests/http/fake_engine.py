@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import zmq
+from toy_tokenizer import EOS_ID, VOCAB_SIZE, byte_id
 
 from runtime.limits import EngineLimits
 from runtime.messages import (
@@ -27,7 +28,6 @@ from runtime.messages import (
 )
 from runtime.request import FinishReason
 from runtime.stats import EngineStats
-from toy_tokenizer import EOS_ID, VOCAB_SIZE, byte_id
 
 LIMITS = EngineLimits(
     max_request_tokens=256,

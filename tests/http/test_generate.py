@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 from asgi_driver import Client
 from fake_engine import FakeEngine, say
+from toy_tokenizer import EOS_ID, byte_id
 
 from runtime.messages import AddRequest, Rejected, RejectReason, TokenOutput
 from runtime.request import FinishReason
-from toy_tokenizer import EOS_ID, byte_id
 
 Serve = Callable[..., None]
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 from asgi_driver import Client
 from fake_engine import FakeEngine, say
+from toy_tokenizer import byte_id
 
 from runtime.messages import AddRequest, TokenOutput
 from runtime.request import FinishReason
-from toy_tokenizer import byte_id
 
 Serve = Callable[..., None]
 
@@ -179,6 +179,7 @@ def test_engine_death_fails_plain_calls_and_a_new_engine_is_found(serve: Serve, 
         try:
             await until(lambda: client.app.services().client.ready)
             assert (await client.generate(max_new_tokens=1)).status == 200
+            assert len(successor.added) == 1
         finally:
             await asyncio.to_thread(successor.stop)
 

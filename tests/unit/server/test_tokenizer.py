@@ -7,9 +7,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from toy_tokenizer import EOS_ID, toy_tokenizer, write_toy_bundle
 
 from server.tokenizer import TextCodec
-from toy_tokenizer import EOS_ID, toy_tokenizer, write_toy_bundle
 
 
 def test_a_tokenizer_is_read_from_a_bundle(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_tokenizer import EOS_ID, VOCAB_SIZE, toy_tokenizer
 
 from runtime.limits import EngineLimits
 from server.environment import RequestRules
@@ -17,7 +18,6 @@ from server.generation_defaults import GenerationDefaults
 from server.parameters import Parameters
 from server.tokenizer import TextCodec
 from server.validation import RequestParser, ValidRequest, fit_prompt
-from toy_tokenizer import EOS_ID, VOCAB_SIZE, toy_tokenizer
 
 LIMITS = EngineLimits(
     max_request_tokens=256,

@@ -1,0 +1,136 @@
+"""What the supervisor is made of: restarts, the listening socket, the private directory, leaving when quiet."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from runtime.config import EngineConfig
+from server.config import RUN_DIRECTORY_VARIABLE, HttpConfig, WorkerConfig, read_config, write_config
+from server.drain import leave_when_quiet
+from server.engine_process import EngineProcess
+from server.errors import StartError
+from server.listener import listen, reserve, url
+from server.restarts import RestartPolicy
+from server.run_directory import run_directory
+
+
+def test_restarts_wait_longer_and_give_up() -> None:
+    policy = RestartPolicy(delays=(0.0, 1.0, 2.0))
+    assert [policy.next_delay(float(now)) for now in (0, 1, 3, 6)] == [0.0, 1.0, 2.0, None]
+
+
+def test_a_long_good_run_starts_the_delays_over() -> None:
+    policy = RestartPolicy(delays=(0.0, 1.0), stable_seconds=60)
+    assert [policy.next_delay(now) for now in (0.0, 1.0, 100.0)] == [0.0, 1.0, 0.0]
+
+
+def test_a_reserved_port_refuses_clients_until_it_listens() -> None:
+    with reserve("127.0.0.1", 0, 5) as listener:
+        address = listener.getsockname()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
+        listen(listener)
+        socket.create_connection(address).close()
+        assert url(listener) == f"http://127.0.0.1:{address[1]}"
+
+
+def test_an_address_in_use_is_named() -> None:
+    with reserve("127.0.0.1", 0, 5) as first:
+        listen(first)
+        port = first.getsockname()[1]
+        with pytest.raises(StartError, match=f"--host 127.0.0.1 --port {port}"):
+            reserve("127.0.0.1", port, 5)
+
+
+def test_two_servers_that_start_at_once_cannot_share_a_port() -> None:
+    with reserve("127.0.0.1", 0, 5) as first, reserve("127.0.0.1", first.getsockname()[1], 5) as second:
+        listen(first)
+        with pytest.raises(StartError, match="in use"):
+            listen(second)
+
+
+def test_an_unknown_host_is_named() -> None:
+    with pytest.raises(StartError, match="--host no such host"):
+        reserve("no such host", 0, 5)
+
+
+def test_the_private_directory_is_private_and_goes_away() -> None:
+    with run_directory() as path:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+        (path / "file").touch()
+    assert not path.exists()
+
+
+def test_a_long_temporary_path_does_not_break_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    with run_directory() as path:
+        assert len(str(path / "engine.sock")) <= 100
+
+
+def test_configurations_are_read_as_they_were_written(tmp_path: Path) -> None:
+    worker = WorkerConfig(bundle="b", engine_socket="s", truncation="head", stall_seconds=3.5)
+    http = HttpConfig(listener=3, ready=4, workers=2)
+    write_config(tmp_path, worker)
+    write_config(tmp_path, http)
+    environ = {RUN_DIRECTORY_VARIABLE: str(tmp_path)}
+    assert read_config(WorkerConfig, environ) == worker
+    assert read_config(HttpConfig, environ) == http
+
+
+def test_a_worker_leaves_only_when_draining_and_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.drain.POLL_SECONDS", 0)
+    polls = iter([(False, 0), (False, 0), (True, 1), (True, 0), (True, 1), (True, 0), (True, 0), (True, 0)])
+    state, left = [(False, 0)], []
+
+    def draining() -> bool:
+        state[0] = next(polls)
+        return state[0][0]
+
+    asyncio.run(leave_when_quiet(draining, lambda: state[0][1], lambda: left.append(True)))
+    assert left == [True]
+    assert next(polls, None) is None
+
+
+CONFIG = EngineConfig(bundle="b", socket="s")
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ('echo \'{"ready": false, "error": "no such bundle"}\'', "no such bundle"),
+        ("exit 3", "status 3"),
+        ("echo nonsense", "cannot be read"),
+        ('echo \'{"ready": false, "error": "refused"}\'; exec sleep 60', "refused"),
+    ],
+)
+def test_an_engine_that_does_not_start_says_why(program: str, message: str) -> None:
+    with pytest.raises(StartError, match=message):
+        asyncio.run(EngineProcess.start(CONFIG, ("/bin/sh", "-c", program)))
+
+
+def test_a_ready_engine_is_waited_for_and_stopped() -> None:
+    async def test() -> None:
+        program = 'read config; echo "{\\"ready\\": true, \\"summary\\": [\\"hi\\"]}"; exec cat'
+        engine = await EngineProcess.start(CONFIG, ("/bin/sh", "-c", program))
+        assert engine.summary == ["hi"]
+        await engine.stop(10)
+        assert await engine.wait() == -15
+
+    asyncio.run(test())
+
+
+def test_an_engine_that_does_not_stop_is_killed() -> None:
+    async def test() -> None:
+        program = "trap '' TERM; echo '{\"ready\": true}'; while :; do read line; done"
+        engine = await EngineProcess.start(CONFIG, ("/bin/sh", "-c", program))
+        await engine.stop(0.1)
+        assert await engine.wait() == -9
+
+    asyncio.run(test())

@@ -1,0 +1,121 @@
+"""The command line of ``serve``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from server.cli import main
+from server.errors import StartError
+from server.serve import default_workers, ineffective_flags, refuse_unsupported, resolve_bundle, supervisor_config
+from server.serve_flags import serve_parser
+
+
+def parse(*argv: str):  # type: ignore[no-untyped-def]
+    return serve_parser("peregrine serve").parse_args(argv)
+
+
+def test_lightllms_flags_reach_the_engine() -> None:
+    flags = (
+        "--max_total_token_num 5000 --max_req_total_len 300 --running_max_req_size 7 --batch_max_tokens 99 --eos_id 3 4"
+        " --router_token_ratio 0.5 --router_max_new_token_len 55 --disable_dynamic_prompt_cache --mem_fraction 0.4"
+        " --threads 2 --drain_seconds 9 --admission aggressive --max_queued 0"
+    )
+    engine = supervisor_config(parse(*flags.split()), Path("/bundle")).engine
+    assert engine.bundle == "/bundle"
+    assert (engine.max_total_tokens, engine.max_request_tokens, engine.max_running) == (5000, 300, 7)
+    assert (engine.max_step_tokens, engine.eos_token_ids, engine.memory_fraction) == (99, (3, 4), 0.4)
+    assert (engine.token_ratio, engine.router_max_new_tokens, engine.prefix_cache) == (0.5, 55, False)
+    assert (engine.threads, engine.drain_seconds, engine.admission, engine.max_queued) == (2, 9.0, "aggressive", 0)
+
+
+def test_flags_reach_the_workers() -> None:
+    flags = "--model_name kestrel --strict_parameters --return_all_prompt_logprobs --long_truncation_mode head"
+    config = supervisor_config(parse(*flags.split(), "--httpserver_workers", "3"), Path("/bundle"))
+    assert (config.worker.model_name, config.worker.strict_parameters) == ("kestrel", True)
+    assert (config.worker.prompt_logprobs, config.worker.truncation) == (True, "head")
+    assert config.http.workers == 3
+    assert config.http.graceful_timeout > config.engine.drain_seconds
+
+
+def test_chunk_size_stands_in_for_step_tokens() -> None:
+    assert supervisor_config(parse("--chunked_prefill_size", "128"), Path()).engine.max_step_tokens == 128
+
+
+def test_gunicorns_times_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIGHTLMM_GUNICORN_KEEP_ALIVE", "11")
+    monkeypatch.setenv("LIGHTLMM_GUNICORN_TIME_OUT", "180")
+    http = supervisor_config(parse(), Path()).http
+    assert (http.keepalive, http.timeout) == (11, 180)
+
+
+def test_flags_without_effect_are_told() -> None:
+    arguments = parse("model", "--tp", "1", "--trust_remote_code", "--mode", "a", "b", "--max_req_input_len", "9")
+    assert sorted(ineffective_flags(arguments)) == ["max_req_input_len", "mode", "tp", "trust_remote_code"]
+    assert ineffective_flags(parse("model")) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "names"),
+    [
+        (["--port", "70000"], "--port: must be between 0 and 65535"),
+        (["--mem_fraction", "1.5"], "--mem_fraction"),
+        (["--mem_fraction", "nan"], "--mem_fraction"),
+        (["--max_queued", "x"], "--max_queued: invalid whole number value: 'x'"),
+        (["--no_such_flag"], "--no_such_flag"),
+        (["--max_q", "3"], "--max_q"),
+    ],
+)
+def test_bad_flags_are_named(flags: list[str], names: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(*flags)
+    assert caught.value.code == 2
+    assert names in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [["--use_tgi_api"], ["--use_reward_model"], ["--run_mode", "prefill"]])
+def test_flags_that_would_change_answers_are_refused(flags: list[str]) -> None:
+    with pytest.raises(StartError, match=flags[0]):
+        refuse_unsupported(parse(*flags))
+
+
+def test_a_model_is_named_once() -> None:
+    with pytest.raises(StartError, match="--model_dir"):
+        refuse_unsupported(parse("one", "--model_dir", "two"))
+
+
+def test_a_failed_build_is_not_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PEREGRINE_CACHE", str(tmp_path))
+    with pytest.raises(StartError, match="could not be built"):
+        resolve_bundle(parse(str(tmp_path / "no-such-model")))
+
+
+def test_small_machines_have_one_http_worker() -> None:
+    assert [default_workers(cores) for cores in (1, 4, 8, 64)] == [1, 1, 2, 4]
+
+
+def test_serving_reports_mistakes_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--use-reward-model"]) == 2
+    assert capsys.readouterr().err == (
+        "peregrine serve: error: --use_reward_model: no bundle of this version has a score head\n"
+    )
+
+
+def test_the_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "doctor" in capsys.readouterr().out
+    assert main(["frobnicate"]) == 2
+    assert main([]) == 2
+
+
+def test_recipes_are_listed_by_the_build_half(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 0
+    assert "smollm2" in capsys.readouterr().out
+
+
+def test_doctor_always_succeeds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    report = capsys.readouterr().out
+    for title in ("machine", "packages", "native operators", "cache", "models"):
+        assert f"{title}\n" in report
