@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+
 def free_disk(directory: Path) -> int:
     """Bytes free where ``directory`` is, or will be."""
     existing = next(path for path in (directory, *directory.parents) if path.exists())
@@ -17,4 +18,3 @@ def peak_memory() -> int:
     """Largest resident size of this process so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-

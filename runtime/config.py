@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,15 +37,15 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     bundle: str
     socket: str
     executor: Literal["auto", "scripted"] = "auto"
-    max_total_tokens: int | None = None
-    max_request_tokens: int | None = None
-    max_running: int | None = None
-    max_queued: int = 1000
-    max_step_tokens: int | None = None
-    threads: int | None = None
+    max_total_tokens: Count | None = None
+    max_request_tokens: Count | None = None
+    max_running: Count | None = None
+    max_queued: Annotated[int, msgspec.Meta(ge=0)] = 1000
+    max_step_tokens: Count | None = None
+    threads: Count | None = None
     admission: Literal["future_peak", "aggressive"] = "future_peak"
     token_ratio: float = 0.0
-    router_max_new_tokens: int = 1024
+    router_max_new_tokens: Count = 1024
     prefix_cache: bool = True
     drain_seconds: float = 50.0
     eos_token_ids: tuple[int, ...] | None = None

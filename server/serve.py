@@ -10,10 +10,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 
 from runtime.bundle import BundleError, find_bundle, open_bundle
-from runtime.bundle.manifest_file import DEFAULT_RECIPE
+from runtime.bundle.manifest_file import DEFAULT_RECIPE, MANIFEST_FILE
 from runtime.config import EngineConfig
 from server.config import HttpConfig, WorkerConfig
 from server.environment import RequestRules, count
@@ -77,10 +78,9 @@ def resolve_bundle(arguments: argparse.Namespace) -> Path:
     spec: str = arguments.spec or arguments.model_dir or DEFAULT_RECIPE
     if arguments.executor == "scripted":
         return Path(spec)
-    try:
-        return find_bundle(spec, arguments.target)
-    except BundleError:
-        return _build(spec, arguments.target)
+    # NOTE: what can be built goes to the build each time: it knows in milliseconds whether the bundle that it made
+    # before is still what this version would make.
+    return _build(spec, arguments.target) if _can_be_built(spec) else find_bundle(spec, arguments.target)
 
 
 def supervisor_config(arguments: argparse.Namespace, bundle: Path) -> SupervisorConfig:
@@ -159,6 +159,14 @@ def _announce(arguments: argparse.Namespace, bundle: Path) -> None:
             sys.stderr.write(f"peregrine: warning: {problem}\n")
         sys.stdout.write(f"peregrine: request defaults: {defaults}\n")
         sys.stdout.flush()
+
+
+def _can_be_built(spec: str) -> bool:
+    """Whether ``spec`` is a recipe, or a path that holds no bundle."""
+    if resources.files("models").joinpath(f"{spec}.toml").is_file():
+        return True
+    path = Path(spec).expanduser()
+    return path.exists() and next(path.glob(f"**/{MANIFEST_FILE}"), None) is None
 
 
 def _build(spec: str, target: str) -> Path:

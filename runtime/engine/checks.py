@@ -12,7 +12,7 @@ from runtime.request import SamplingParams
 def request_problem(request: AddRequest, limits: EngineLimits) -> str:
     """Why the request cannot run on this engine, or an empty string."""
     params = request.sampling
-    ids = [request.prompt, params.allowed_token_ids, *params.stop_sequences]
+    ids = [part for part in (request.prompt, params.allowed_token_ids, *params.stop_sequences) if part]
     total = len(request.prompt) + params.max_new_tokens
     if not request.prompt:
         return "the prompt has no tokens"
@@ -21,7 +21,7 @@ def request_problem(request: AddRequest, limits: EngineLimits) -> str:
             f"the prompt's {len(request.prompt)} tokens and max_new_tokens {params.max_new_tokens} are {total} tokens, "
             f"over the limit of {limits.max_request_tokens}"
         )
-    if any(not 0 <= token < limits.vocab_size for part in ids for token in part):
+    if any(min(part) < 0 or max(part) >= limits.vocab_size for part in ids):
         return f"token ids must be in [0, {limits.vocab_size})"
     if request.samples < 1:
         return "a request needs at least one sample"

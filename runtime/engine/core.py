@@ -90,7 +90,9 @@ class EngineCore:
         """Queue a request, or say why not."""
         rejected = self._refusal(client, request)
         if rejected is None:
-            self.scheduler.add(self._group(client, request))
+            group = self._group(client, request)
+            group.arrived = time.perf_counter()
+            self.scheduler.add(group)
         else:
             self._rejected += 1
         return rejected
@@ -114,6 +116,10 @@ class EngineCore:
         if step is None:
             return {}
         began = time.perf_counter()
+        for item in step.planned:
+            group = item.sequence.group
+            if group.queue_seconds < 0:
+                group.queue_seconds = began - group.arrived
         try:
             output = self.executor.collect(self.executor.submit(step.plan))
         except Exception as error:
@@ -176,11 +182,11 @@ class EngineCore:
         problem = request_problem(request, self.limits)
         if not problem and (client, request.request_id) in self.scheduler.groups:
             problem = "the request id is in use"
-        if not problem and not self.scheduler.can_ever_run(self._group(client, request)):
+        tokens = len(request.prompt) + request.sampling.max_new_tokens
+        if not problem and not self.scheduler.can_ever_run(tokens, request.samples):
             problem = (
-                f"{request.samples} samples of {len(request.prompt)} + {request.sampling.max_new_tokens} tokens do not "
-                f"fit this server's {self.limits.max_total_tokens} tokens of KV cache and {self.limits.max_running} "
-                "requests in flight"
+                f"{request.samples} samples of {tokens} tokens do not fit this server's {self.limits.max_total_tokens} "
+                f"tokens of KV cache and {self.limits.max_running} samples in flight"
             )
         if problem:
             return Rejected(request.request_id, RejectReason.INVALID, problem)
@@ -209,6 +215,7 @@ class EngineCore:
                 cached_tokens=sequence.cached if first else 0,
                 prompt_logprobs=sequence.prompt_logprobs if first and sequence.prompt_logprobs else None,
                 error=error,
+                queue_seconds=sequence.group.queue_seconds if first else 0.0,
             )
             outputs[client].append(output)
         return outputs

@@ -43,7 +43,7 @@ def build_engine(config: EngineConfig) -> tuple[EngineCore, list[str]]:
         max_logit_rows=limits.max_running + _SPARE_LOGIT_ROWS,
         max_sequence_tokens=limits.max_request_tokens,
     )
-    core = EngineCore(executor, limits, _policy(config, limits), prefix_cache=config.prefix_cache)
+    core = EngineCore(executor, limits, _policy(config), prefix_cache=config.prefix_cache)
     return core, [*lines, *_describe(limits, config)]
 
 
@@ -63,7 +63,10 @@ def _from_bundle(config: EngineConfig, threads: int) -> tuple[EngineLimits, Host
         vocab_size=manifest.architecture.vocab_size,
         eos_token_ids=manifest.eos_token_ids,
     )
-    limits = choose_limits(size, config, available_memory())
+    available = available_memory()
+    if available is not None:
+        available -= sum(entry.size for entry in manifest.files)  # the weights come on top
+    limits = choose_limits(size, config, available)
     model = OrtModel(
         bundle.path,
         manifest,
@@ -90,13 +93,12 @@ def _scripted(config: EngineConfig) -> tuple[EngineLimits, HostModel, list[str]]
     return limits, ScriptedModel(script, limits.max_total_tokens // limits.block_size), ["scripted engine: no model"]
 
 
-def _policy(config: EngineConfig, limits: EngineLimits) -> FuturePeak | Aggressive:
+def _policy(config: EngineConfig) -> FuturePeak | Aggressive:
     if config.admission == "aggressive":
         return Aggressive()
     return FuturePeak(
         token_ratio=config.token_ratio,
         assumed_new_tokens=config.router_max_new_tokens,
-        chunk=limits.max_step_tokens,
     )
 
 

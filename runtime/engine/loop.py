@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 _HIGH_WATER_MARK = 100_000
 _IDLE_MILLISECONDS = 1000
+_PROBE_SECONDS = 1.0
 
 
 class EngineLoop:
@@ -43,6 +44,7 @@ class EngineLoop:
         self._encoder = msgspec.msgpack.Encoder()
         self._stop = threading.Event()
         self._drain_deadline: float | None = None
+        self._next_probe = 0.0
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -74,6 +76,7 @@ class EngineLoop:
                 if outputs and not self.core.has_work:
                     self.core.check()
                 self._drain()
+                self._probe()
             self._send(self.core.fail_all(SHUTTING_DOWN))
         finally:
             self._context.destroy(linger=1000)
@@ -83,11 +86,19 @@ class EngineLoop:
 
     def _on_drain(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self.core.draining = True
-        self._drain_deadline = time.monotonic() + self.drain_seconds
+        if self._drain_deadline is None:
+            self._drain_deadline = time.monotonic() + self.drain_seconds
 
     def _drain(self) -> None:
         if self._drain_deadline is not None and time.monotonic() >= self._drain_deadline:
             self._send(self.core.fail_all(SHUTTING_DOWN))
+
+    def _probe(self) -> None:
+        """Send something empty to each worker with requests: ZeroMQ tells of a dead peer only when it is sent to."""
+        now = time.monotonic()
+        if now >= self._next_probe:
+            self._next_probe = now + _PROBE_SECONDS
+            self._send({client: [] for client, _ in self.core.scheduler.groups})
 
     def _receive(self, timeout: int) -> None:
         """Take in every message that is there; wait up to ``timeout`` milliseconds for the first."""

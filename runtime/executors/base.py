@@ -18,8 +18,6 @@ class Capabilities:
         max_rows: Rows it keeps.
         max_step_tokens: Tokens in one step.
         max_logit_rows: Rows of logits in one step.
-        max_sequence_tokens: Tokens of one row.
-        mixed_steps: Prompt chunks and decodes may share a step.
         prefix_sharing: Rows may share blocks.
     """
 
@@ -28,8 +26,6 @@ class Capabilities:
     max_rows: int
     max_step_tokens: int
     max_logit_rows: int
-    max_sequence_tokens: int
-    mixed_steps: bool = True
     prefix_sharing: bool = True
 
 

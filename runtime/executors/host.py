@@ -14,6 +14,8 @@ from runtime.sampling import BatchSampler
 from runtime.sampling.row_state import RowState
 from runtime.scheduler.plan import Logits, RowWork, StepOutput, StepPlan
 
+NOT_FINITE = "the model produced logits that are not finite"
+
 
 class HostModel(Protocol):
     """A model with its own KV pool."""
@@ -69,7 +71,6 @@ class HostExecutor:
             max_rows=max_rows,
             max_step_tokens=max_step_tokens,
             max_logit_rows=max_logit_rows,
-            max_sequence_tokens=max_sequence_tokens,
         )
         self._rows = RowTable(max_rows, max_sequence_tokens, model.block_size)
         self._states: dict[int, RowState] = {}
@@ -106,7 +107,7 @@ class HostExecutor:
         place = 0
         for item in work:
             if item.logits is Logits.ALL:
-                output.prompt_logprobs[item.row] = self._prompt_logprobs(item, logits[place : place + item.count])
+                self._prompt_logprobs(item, logits[place : place + item.count], output)
             place += {Logits.NONE: 0, Logits.LAST: 1, Logits.ALL: item.count}[item.logits]
             if item.samples:
                 sampling.append(item)
@@ -120,20 +121,23 @@ class HostExecutor:
         states = [self._states[item.row] for item in work]
         for item, state, drawn in zip(work, states, self._sampler.sample(logits, states), strict=True):
             if drawn.token < 0:
-                output.errors[item.row] = "the model produced logits that are not finite"
+                output.errors[item.row] = NOT_FINITE
                 continue
             self._rows.append(item.row, drawn.token)
             state.accept(drawn.token)
             output.tokens[item.row] = drawn.token
             output.logprobs[item.row] = drawn.logprob
 
-    def _prompt_logprobs(self, item: RowWork, logits: npt.NDArray[np.float32]) -> list[float]:
+    def _prompt_logprobs(self, item: RowWork, logits: npt.NDArray[np.float32], output: StepOutput) -> None:
         """Log-softmax of each next prompt token; the chunk's last token may have none."""
         row = item.row
         end = int(self._rows.computed[row])
         start = end - item.count
         following = self._rows.tokens[row, start + 1 : min(end + 1, int(self._rows.lengths[row]))]
         z = logits[: len(following)].astype(np.float64)
+        if not np.isfinite(z).all():
+            output.errors[row] = NOT_FINITE
+            return
         z -= z.max(axis=1, keepdims=True)
         chosen = np.take_along_axis(z, following[:, None], axis=1)[:, 0]
-        return [float(value) for value in chosen - np.log(np.exp(z).sum(axis=1))]
+        output.prompt_logprobs[row] = (chosen - np.log(np.exp(z).sum(axis=1))).tolist()

@@ -45,7 +45,7 @@ class TokenOutput(_Message):
         logprob: Natural log-probability of the token after penalties and temperature, before top-p and top-k.
         finish: Why the sample ended with this token, or ``NONE``.
         cached_tokens: Prompt tokens served from the prefix cache; sent with the sample's first token.
-        prompt_logprobs: Log-probabilities of prompt tokens 1.. given those before; with the first token, when asked for.
+        prompt_logprobs: Log-probability of each prompt token but the first; with the first token, when asked for.
         error: Text for the client when ``finish`` is ``ERROR``.
         queue_seconds: How long the request waited before it was first scheduled; sent with a sample's first token.
     """

@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from runtime.request import SamplingParams
 from runtime.sampling.philox import uniforms
-from runtime.sampling.reference import FORBIDDEN, MASKED_EOS, draw
+from runtime.sampling.reference import FORBIDDEN, LARGEST_LOGIT, MASKED_EOS, draw, eos_growth
 from runtime.sampling.row_state import RowState
 
-_CANDIDATE_WEIGHTS = (1e-3, 1e-6, -1.0)
+_CANDIDATE_WEIGHTS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, -1.0)
 """Falling thresholds on ``exp(z - max z)`` that candidates for top-p and top-k are sought above."""
 
 Logits = npt.NDArray[np.float32]
@@ -46,6 +46,10 @@ class BatchSampler:
             logits: float32 ``[R, V]``, C-contiguous; modified.
             rows: ``R`` states; not modified (``RowState.accept`` is the caller's).
         """
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is its row's own failure, found below
+            return self._sample(logits, rows)
+
+    def _sample(self, logits: Logits, rows: list[RowState]) -> list[SampledRow]:
         self._constrain(logits, rows)
         self._penalise(logits, rows)
         self._adjust_eos(logits, rows)
@@ -61,8 +65,7 @@ class BatchSampler:
                 row = rows[index]
                 tokens[index] = _draw(logits[index], weights[index], totals[index], row, float(uniform))
         chosen = np.take_along_axis(logits, tokens[:, None], axis=1)
-        with np.errstate(invalid="ignore"):
-            logprobs = (chosen - best)[:, 0].astype(np.float64) - np.log(totals.astype(np.float64))
+        logprobs = (chosen - best)[:, 0].astype(np.float64) - np.log(totals.astype(np.float64))
         return [
             SampledRow(token, logprob) if ok else SampledRow(-1, 0.0)
             for token, logprob, ok in zip(tokens.tolist(), logprobs.tolist(), finite.tolist(), strict=True)
@@ -72,8 +75,7 @@ class BatchSampler:
         if self._scratch.shape[0] < logits.shape[0] or self._scratch.shape[1:] != logits.shape[1:]:
             self._scratch = np.empty_like(logits)
         weights = self._scratch[: logits.shape[0]]
-        with np.errstate(invalid="ignore"):  # NaN and infinite logits are the row's own failure, found below
-            np.subtract(logits, best, out=weights)
+        np.subtract(logits, best, out=weights)
         return np.exp(weights, out=weights)
 
     @staticmethod
@@ -101,8 +103,8 @@ class BatchSampler:
         for z, row in zip(logits, rows, strict=True):
             params = row.params
             if params.decay_factor != 1.0:
-                growth = np.float32(params.decay_factor ** max(row.generated - params.decay_start, 0) - 1.0)
-                z[self._eos] += np.abs(z[self._eos]) * growth
+                eos = z[self._eos]
+                z[self._eos] = np.minimum(eos + np.abs(eos) * eos_growth(params, row.generated), LARGEST_LOGIT)
             if row.generated < params.min_new_tokens - 1:
                 z[self._eos] = MASKED_EOS
 
@@ -128,15 +130,21 @@ def _draw(z: Logits, weights: Logits, total: np.float32, row: RowState, uniform:
 
 
 def _survivors(z: Logits, weights: Logits, total: np.float32, params: SamplingParams) -> npt.NDArray[np.int64]:
-    """As the reference's, but sorting only the candidates above a weight that are certain to hold them all."""
+    """As the reference's, without an ordering of token ids: only values are sorted, and only likely ones."""
     limit = params.top_p * float(total)
     for threshold in _CANDIDATE_WEIGHTS:
         candidates = np.flatnonzero(weights > threshold)
         if 0 < params.top_k <= len(candidates) or float(weights[candidates].sum(dtype=np.float64)) > limit:
             break
-    order = candidates[np.argsort(-z[candidates], kind="stable")]
+    falling = np.sort(weights[candidates])[::-1]
+    mass = np.cumsum(falling, dtype=np.float64)
+    count = 1 + int(np.searchsorted(mass[:-1], limit, side="right"))
     if params.top_k > 0:
-        order = order[: params.top_k]
-    mass = np.cumsum(weights[order], dtype=np.float64)
-    kept = 1 + int(np.searchsorted(mass[:-1], limit, side="right"))
-    return np.sort(order[:kept])
+        count = min(count, params.top_k)
+    values = z[candidates]
+    lowest = np.partition(values, len(values) - count)[len(values) - count]
+    kept = values > lowest
+    equals = np.flatnonzero(values == lowest)
+    kept[equals[: count - int(kept.sum())]] = True  # of equal logits the lower ids rank first
+    survivors: npt.NDArray[np.int64] = candidates[kept]
+    return survivors

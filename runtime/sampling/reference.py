@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -13,6 +14,9 @@ FORBIDDEN = np.float32(-1e6)
 """Logit of a token that a constraint disallows."""
 MASKED_EOS = np.float32(-1e7)
 """Logit of an EOS token before ``min_new_tokens``."""
+LARGEST_LOGIT = np.float32(1e30)
+"""What the length decay can raise EOS to: certain, and still finite after any temperature."""
+_LARGEST_EXPONENT = 69.0
 
 
 def penalised_logits(
@@ -42,12 +46,16 @@ def penalised_logits(
             scaled = z[token] / repetition if z[token] > 0 else z[token] * repetition
             z[token] = scaled - np.float32(count * params.frequency_penalty) - np.float32(params.presence_penalty)
     for token in eos_token_ids:
-        growth = np.float32(params.decay_factor ** max(generated - params.decay_start, 0) - 1.0)
-        if growth:
-            z[token] += abs(z[token]) * growth
+        z[token] = min(z[token] + abs(z[token]) * eos_growth(params, generated), LARGEST_LOGIT)
         if generated < params.min_new_tokens - 1:
             z[token] = MASKED_EOS
     return z / np.float32(params.temperature)
+
+
+def eos_growth(params: SamplingParams, generated: int) -> np.float32:
+    """``decay_factor ** (generated - decay_start) - 1``, held below 1e30 so that no factor can overflow."""
+    exponent = max(generated - params.decay_start, 0) * math.log(params.decay_factor)
+    return np.float32(math.expm1(min(exponent, _LARGEST_EXPONENT)))
 
 
 def weigh(z: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], np.float32]:

@@ -16,34 +16,24 @@ from runtime.scheduler.sequence import Sequence as Sample
 
 
 class Forecast(NamedTuple):
-    """What one sample is expected to need.
-
-    Attributes:
-        held: Tokens it holds once its prompt is in, the next one included.
-        growth: Tokens still to come after that.
-        delay: Steps before it begins to grow (prompt chunks still to run).
-    """
+    """What one decoding sample is expected to need: the tokens it holds, and those still to come."""
 
     held: int
     growth: int
-    delay: int = 0
 
 
 def peak_blocks(forecasts: Iterable[Forecast], block_size: int) -> int:
-    """The most KV blocks that the samples will ever hold together, growing one token a step until each ends.
+    """At most how many KV blocks the samples will ever hold together, growing one token a step until each ends.
 
-    With blocks of one token and no delays this is LightLLM's ``max over k of (sum of a_j for j <= k) + k * b_k``,
-    over samples sorted by falling remaining length ``b``.
+    This is LightLLM's ``max over k of (sum of a_j for j <= k) + k * b_k``, over samples sorted by falling remaining
+    length ``b``, with each sample's last block counted as if it were just begun: exact for blocks of one token and
+    for one sample, never too low.
     """
-    order = sorted(forecasts, key=lambda f: f.delay + f.growth, reverse=True)
-    peak = 0
+    peak = held = 0
+    order = sorted(forecasts, key=lambda forecast: forecast.growth, reverse=True)
     for alive, last in enumerate(order, start=1):
-        moment = last.delay + last.growth
-        held = 0
-        for other in order[:alive]:
-            grown = min(other.growth, max(0, moment - other.delay))
-            held += blocks_for(other.held + grown, block_size)
-        peak = max(peak, held)
+        held += last.held
+        peak = max(peak, (held + alive * (last.growth + block_size - 1)) // block_size)
     return peak
 
 
@@ -59,8 +49,8 @@ class Load:
 class AdmissionPolicy(Protocol):
     """Decides strictly in arrival order: when the head of the queue is refused, everybody waits."""
 
-    def forecast(self, sample: Sample, load: Load) -> Forecast:
-        """What ``sample`` is expected to need."""
+    def peak(self, samples: Sequence[Sample], load: Load) -> int:
+        """Blocks that ``samples`` are expected to need together at their worst moment."""
         ...
 
     def admits(self, running: Sequence[Sample], candidate: Group, load: Load) -> bool:
@@ -76,42 +66,49 @@ class FuturePeak:
         token_ratio: KV load from which the server is busy and everybody is reserved ``max_new_tokens``; 0 is
             always busy: fully conservative, nothing is ever preempted.
         assumed_new_tokens: Output length assumed of a request while the server is not busy.
-        chunk: Prompt tokens that a step can take.
     """
 
     token_ratio: float = 0.0
     assumed_new_tokens: int = 1024
-    chunk: int = 256
 
-    def forecast(self, sample: Sample, load: Load) -> Forecast:
-        """Contract of LightLLM's router: ``ignore_eos`` and a busy server count the full length."""
-        params = sample.group.params
-        generated = sample.generated + sample.pending
-        limit = params.max_new_tokens
-        if not params.ignore_eos and load.referenced < self.token_ratio * load.capacity:
-            limit = min(limit, max(generated * 11 // 10, self.assumed_new_tokens))
-        to_run = max(0, sample.remaining - 1)
-        return Forecast(
-            held=len(sample.tokens) + sample.pending + 1,
-            growth=max(0, limit - generated - 1),
-            delay=blocks_for(to_run, self.chunk),
-        )
+    def peak(self, samples: Sequence[Sample], load: Load) -> int:
+        """See ``AdmissionPolicy``.
+
+        NOTE: when a prompt will be through depends on everybody's share of the steps, so a sample that does not
+        decode yet counts with its whole length at every moment.
+        """
+        decoding = []
+        whole = 0
+        for sample in samples:
+            generated = sample.generated + sample.pending
+            known = len(sample.tokens) + sample.pending + 1
+            growth = max(0, self._length(sample, generated, load) - generated - 1)
+            if sample.decoding:
+                decoding.append(Forecast(known, growth))
+            else:
+                whole += blocks_for(known + growth, load.block_size)
+        return whole + peak_blocks(decoding, load.block_size)
 
     def admits(self, running: Sequence[Sample], candidate: Group, load: Load) -> bool:
         """See ``AdmissionPolicy``."""
-        samples = [*running, *candidate.live()]
-        return peak_blocks((self.forecast(s, load) for s in samples), load.block_size) <= load.capacity
+        return self.peak([*running, *candidate.live()], load) <= load.capacity
+
+    def _length(self, sample: Sample, generated: int, load: Load) -> int:
+        """Expected output length; ``ignore_eos`` and a busy server count the full length, as in LightLLM's router."""
+        params = sample.group.params
+        if params.ignore_eos or load.referenced >= self.token_ratio * load.capacity:
+            return params.max_new_tokens
+        return min(params.max_new_tokens, max(generated * 11 // 10, self.assumed_new_tokens))
 
 
 @dataclass(frozen=True, slots=True)
 class Aggressive:
-    """Admit while the known tokens fit now; preemption pays for what grows beyond that."""
+    """Admit while the known tokens fit; preemption pays for what grows beyond that."""
 
-    def forecast(self, sample: Sample, load: Load) -> Forecast:  # noqa: ARG002
-        """Only what is known."""
-        return Forecast(held=len(sample.tokens) + sample.pending + 1, growth=0)
-
-    def admits(self, running: Sequence[Sample], candidate: Group, load: Load) -> bool:  # noqa: ARG002
+    def peak(self, samples: Sequence[Sample], load: Load) -> int:
         """See ``AdmissionPolicy``."""
-        needed = sum(blocks_for(len(s.tokens) + 1, load.block_size) for s in candidate.live())
-        return load.referenced + needed <= load.capacity
+        return sum(blocks_for(len(sample.tokens) + sample.pending + 1, load.block_size) for sample in samples)
+
+    def admits(self, running: Sequence[Sample], candidate: Group, load: Load) -> bool:
+        """See ``AdmissionPolicy``."""
+        return self.peak([*running, *candidate.live()], load) <= load.capacity

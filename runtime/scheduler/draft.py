@@ -31,21 +31,19 @@ class Draft:
 
     Attributes:
         tokens_left: Tokens that still fit.
-        logit_rows_left: Rows of logits that still fit.
+        prompt_rows_left: Rows of logits left for prompt log-probabilities; one a sequence is set aside for sampling.
         preempted: A group had to give way, so nobody is admitted in this step.
     """
 
     tokens_left: int
-    logit_rows_left: int
+    prompt_rows_left: int
     preempted: bool = False
     planned: list[Planned] = field(default_factory=list)
 
     def cut(self, wanted: int, logits: Logits) -> int:
         """How many of ``wanted`` tokens fit."""
-        if self.logit_rows_left == 0:
-            return 0
         fits = min(wanted, self.tokens_left)
-        return min(fits, self.logit_rows_left) if logits is Logits.ALL else fits
+        return min(fits, self.prompt_rows_left) if logits is Logits.ALL else fits
 
     def add(self, sequence: Sequence, added: list[int], count: int, logits: Logits) -> None:
         """Plan the sequence's next ``count`` tokens; they sample if they are its last."""
@@ -55,7 +53,8 @@ class Draft:
         work = RowWork(sequence.row, count, added, logits, samples)
         self.planned.append(Planned(sequence, sequence.epoch, work))
         self.tokens_left -= count
-        self.logit_rows_left -= {Logits.NONE: 0, Logits.LAST: 1, Logits.ALL: count}[logits]
+        if logits is Logits.ALL:
+            self.prompt_rows_left -= count
         sequence.computed += count
         sequence.pending += samples
 
@@ -64,4 +63,5 @@ class Draft:
         for item in self.planned:
             if item.sequence is sequence:
                 sequence.pending -= item.work.samples
+                self.tokens_left += item.work.count
         self.planned = [item for item in self.planned if item.sequence is not sequence]

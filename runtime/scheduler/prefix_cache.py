@@ -12,6 +12,9 @@ from itertools import count
 
 BlockTokens = tuple[int, ...]
 
+_STALE_LEAVES = 64
+"""Entries of the eviction order beyond twice the tree's size that are tolerated before it is made anew."""
+
 
 @dataclass(slots=True, eq=False)
 class Node:
@@ -95,8 +98,8 @@ class PrefixCache:
         """Remove the least recently used unreferenced leaf and return its block, or ``None``."""
         while self._leaves:
             used, _, node = heapq.heappop(self._leaves)
-            if used != node.used or node.referenced or node.children or self.nodes.get(node.block) is not node:
-                continue  # the entry is stale: the node was used, referenced, extended or evicted since
+            if used != node.used or node.children or self.nodes.get(node.block) is not node:
+                continue  # the entry is stale: the node was used, extended or evicted since
             parent = node.parent
             assert parent is not None
             del parent.children[node.tokens]
@@ -110,8 +113,13 @@ class PrefixCache:
         return None
 
     def _offer(self, node: Node) -> None:
-        if not node.referenced and not node.children:
-            heapq.heappush(self._leaves, (node.used, next(self._order), node))
+        if node.referenced or node.children:
+            return
+        heapq.heappush(self._leaves, (node.used, next(self._order), node))
+        if len(self._leaves) > 2 * len(self.nodes) + _STALE_LEAVES:
+            leaves = [leaf for leaf in self.nodes.values() if not leaf.referenced and not leaf.children]
+            self._leaves = [(leaf.used, next(self._order), leaf) for leaf in leaves]
+            heapq.heapify(self._leaves)
 
     def prune(self, root: Root) -> None:
         """Forget a tenant that has no block left."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from runtime.request import FinishReason
-from runtime.scheduler.admission import AdmissionPolicy, Load, peak_blocks
+from runtime.scheduler.admission import AdmissionPolicy, Load
 from runtime.scheduler.draft import Draft, Step
 from runtime.scheduler.kv_cache import KvCache, blocks_for
 from runtime.scheduler.plan import Logits, RowStart, StepOutput, StepPlan
@@ -27,7 +27,8 @@ class SchedulerConfig:
     Attributes:
         max_rows: Sequences in flight.
         max_step_tokens: Tokens computed in one step; at least ``max_rows``, so that every decode fits.
-        max_logit_rows: Rows of logits in one step; at least ``max_rows``.
+        max_logit_rows: Rows of logits in one step; more than ``max_rows``, since each sequence may sample and what is
+            beyond that serves prompt log-probabilities.
         eos_token_ids: Ids that end a sample.
     """
 
@@ -37,8 +38,8 @@ class SchedulerConfig:
     eos_token_ids: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
-        if self.max_rows < 1 or min(self.max_step_tokens, self.max_logit_rows) < self.max_rows:
-            message = f"max_step_tokens and max_logit_rows must be at least max_rows: {self}"
+        if self.max_rows < 1 or self.max_step_tokens < self.max_rows or self.max_logit_rows <= self.max_rows:
+            message = f"max_step_tokens or max_logit_rows is too small for max_rows: {self}"
             raise ValueError(message)
 
 
@@ -83,7 +84,6 @@ class Scheduler:
         self.counters = Counters()
         self.free_rows = list(range(config.max_rows - 1, -1, -1))
         self._next = StepPlan()  # row changes and copies that the next step has to carry
-        self._refused: Group | None = None  # head of the queue that cannot fit until something is freed
 
     # Requests in and out.
 
@@ -92,10 +92,10 @@ class Scheduler:
         self.groups[group.key] = group
         self.waiting.append(group)
 
-    def can_ever_run(self, group: Group) -> bool:
-        """Whether ``group`` fits an otherwise empty engine at its full length, whatever the policy expects of it."""
-        longest = blocks_for(group.prompt_length + group.params.max_new_tokens, self.kv.block_size)
-        return group.samples <= self.config.max_rows and group.samples * longest <= self.kv.pool.num_blocks
+    def can_ever_run(self, tokens: int, samples: int) -> bool:
+        """Whether ``samples`` of ``tokens`` tokens each, prompt included, fit an otherwise empty engine."""
+        longest = blocks_for(tokens, self.kv.block_size)
+        return samples <= self.config.max_rows and samples * longest <= self.kv.pool.num_blocks
 
     def abort(self, key: RequestKey, sample: int = -1) -> bool:
         """End a request, or one of its samples, at once; returns whether it was there."""
@@ -114,17 +114,15 @@ class Scheduler:
 
     def peak_tokens(self) -> int:
         """Estimated future maximum of KV tokens of the admitted batch."""
-        load = self._load()
-        forecasts = [self.policy.forecast(sequence, load) for sequence in self.running]
-        return peak_blocks(forecasts, self.kv.block_size) * self.kv.block_size
+        return self.policy.peak(self.running, self._load()) * self.kv.block_size
 
     # The step transaction.
 
     def plan(self) -> Step | None:
         """Reserve blocks and rows for the next step; ``None`` when there is nothing to run now."""
-        draft = Draft(self.config.max_step_tokens, self.config.max_logit_rows)
-        decodes = [sequence for sequence in self.running if self._decoding(sequence)]
-        prefills = [sequence for sequence in self.running if not self._decoding(sequence)]
+        draft = Draft(self.config.max_step_tokens, self.config.max_logit_rows - self.config.max_rows)
+        decodes = [sequence for sequence in self.running if sequence.decoding]
+        prefills = [sequence for sequence in self.running if not sequence.decoding]
         for sequence in decodes + prefills:
             if sequence.row != NO_ROW and self._ready(sequence):
                 self._schedule(sequence, draft)
@@ -150,9 +148,9 @@ class Scheduler:
                 emissions.append(Emission(sequence, -1, 0.0, sequence.finish, output.errors[work.row]))
                 continue
             self.counters.computed_tokens += work.count
+            sequence.prompt_logprobs += output.prompt_logprobs.get(work.row, [])
             if epoch == sequence.epoch:
                 sequence.committed += work.count
-                sequence.prompt_logprobs += output.prompt_logprobs.get(work.row, [])
                 self.kv.publish(sequence)
             if work.samples:
                 emissions.append(self._accept(sequence, output.tokens[work.row], output.logprobs[work.row]))
@@ -164,17 +162,14 @@ class Scheduler:
 
     # Planning.
 
-    @staticmethod
-    def _decoding(sequence: Sequence) -> bool:
-        return sequence.remaining == 1 and sequence.generated + sequence.pending > 0
-
     def _ready(self, sequence: Sequence) -> bool:
         """Whether a running sequence can be scheduled; starts it when its time has come."""
         if sequence.started != sequence.epoch:
             if self._waits_for_leader(sequence):
                 return False
             self._start(sequence)
-        return sequence.remaining > 0
+        # NOTE: the last allowed token may be in flight; running it would only take blocks from somebody else.
+        return sequence.remaining > 0 and sequence.generated + sequence.pending < sequence.group.params.max_new_tokens
 
     @staticmethod
     def _waits_for_leader(sequence: Sequence) -> bool:
@@ -203,13 +198,12 @@ class Scheduler:
 
     def _admit(self, draft: Draft) -> None:
         """Start waiting groups in order, until the first that does not fit."""
-        while self.waiting and draft.tokens_left and draft.logit_rows_left and not draft.preempted:
+        while self.waiting and draft.tokens_left and not draft.preempted:
             group = self.waiting[0]
             live = group.live()
             if len(live) > len(self.free_rows) or any(sequence.pending for sequence in live):
                 return
-            if group is self._refused or not self.policy.admits(self.running, group, self._load()):
-                self._refused = group
+            if not self.policy.admits(self.running, group, self._load()):
                 return
             self.waiting.popleft()
             if not group.preempted:
@@ -226,6 +220,7 @@ class Scheduler:
         """Hand a sequence to the executor, with whatever the prefix cache has of it."""
         cached = self.kv.attach_prefix(sequence)
         if not sequence.generated:
+            sequence.prompt_logprobs = []
             sequence.cached = cached
             self.counters.prefix_queries += sequence.prompt_length
             self.counters.prefix_hits += cached
@@ -251,8 +246,6 @@ class Scheduler:
             draft.drop(sequence)
             self._leave(sequence)
             sequence.epoch += 1
-            if not sequence.generated:
-                sequence.prompt_logprobs = []
         group.preempted = True
         draft.preempted = True
         self.waiting.appendleft(group)
@@ -289,7 +282,6 @@ class Scheduler:
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         sequence.finish = reason
-        self._refused = None
         if sequence.row != NO_ROW:
             self._leave(sequence)
         group = sequence.group

@@ -64,6 +64,11 @@ class Sequence:
         return len(self.tokens) + self.pending - self.computed
 
     @property
+    def decoding(self) -> bool:
+        """Whether its prompt is through and only its newest token is to be run."""
+        return self.remaining <= 1 and self.generated + self.pending > 0
+
+    @property
     def finished(self) -> bool:
         """Whether the sample has ended."""
         return self.finish is not FinishReason.NONE
@@ -77,6 +82,8 @@ class Group:
         key: Names the request to whoever added it.
         salt: Prefix-cache tenant.
         preempted: It has run before and waits to resume.
+        arrived: When its owner queued it, on the owner's clock.
+        queue_seconds: How long it waited until it first ran, noted by its owner; negative before that.
     """
 
     key: RequestKey
@@ -85,6 +92,8 @@ class Group:
     salt: str = ""
     samples: int = 1
     preempted: bool = False
+    arrived: float = 0.0
+    queue_seconds: float = -1.0
     sequences: list[Sequence] = field(default_factory=list)
 
     def __post_init__(self) -> None:

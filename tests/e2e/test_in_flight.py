@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -58,7 +59,7 @@ def test_two_streams_interleave_and_keep_their_own_counts(server: Server) -> Non
     with ThreadPoolExecutor(2) as pool:
         counts = list(pool.map(read, range(2)))
     assert counts == [list(range(1, 81))] * 2
-    switches = sum(a != b for a, b in zip(order, order[1:], strict=False))
+    switches = sum(a != b for a, b in itertools.pairwise(order))
     assert switches > 20
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from serving import Server
 
-
 PROMPT = "The three most important things about cooking are"
 
 
@@ -100,11 +99,11 @@ def test_samples_of_one_request_differ_and_greedy_ones_do_not(server: Server) ->
     assert drawn["count_output_tokens"] == [16] * 4
     greedy = server.generate(PROMPT, max_new_tokens=16, n=3, ignore_eos=True)
     assert len(set(greedy["generated_text"])) == 1
-    assert greedy["generated_text"][0] == server.generate(PROMPT, max_new_tokens=16, ignore_eos=True)["generated_text"][0]
+    assert (
+        greedy["generated_text"][0] == server.generate(PROMPT, max_new_tokens=16, ignore_eos=True)["generated_text"][0]
+    )
 
 
 def test_allowed_token_ids_bound_the_output(server: Server) -> None:
     answer = server.generate(PROMPT, max_new_tokens=12, allowed_token_ids=[260, 261, 300], return_details=True)
     assert {token["id"] for token in answer["tokens"]} <= {260, 261, 300}
-
-

@@ -23,8 +23,8 @@ from runtime.messages import (
     StatsQuery,
     StatsReply,
     StepOutputs,
-    TokenOutput,
     ToEngine,
+    TokenOutput,
     ToWorker,
     Welcome,
 )

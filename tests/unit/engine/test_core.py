@@ -35,10 +35,10 @@ def engine(num_blocks: int = 32, max_running: int = 4, max_queued: int = 3) -> E
         eos_token_ids=frozenset({0}),
         max_rows=max_running,
         max_step_tokens=16,
-        max_logit_rows=max_running,
+        max_logit_rows=max_running + 3,
         max_sequence_tokens=64,
     )
-    return EngineCore(executor, limits, FuturePeak(chunk=16))
+    return EngineCore(executor, limits, FuturePeak())
 
 
 def run(core: EngineCore) -> dict[bytes, list[TokenOutput]]:
@@ -55,8 +55,8 @@ def test_outputs_go_to_the_client_that_asked() -> None:
     assert core.add(ALICE, AddRequest(1, [3, 4, 5], FREE)) is None
     assert core.add(BOB, AddRequest(1, [6], FREE)) is None
     outputs = run(core)
-    assert [output.token_id for output in outputs[ALICE]][0] == next_token(SCRIPT, [3, 4, 5])
-    assert [output.token_id for output in outputs[BOB]][0] == next_token(SCRIPT, [6])
+    assert outputs[ALICE][0].token_id == next_token(SCRIPT, [3, 4, 5])
+    assert outputs[BOB][0].token_id == next_token(SCRIPT, [6])
     assert [output.finish for output in outputs[BOB]] == [*[FinishReason.NONE] * 3, FinishReason.LENGTH]
 
 
@@ -95,6 +95,14 @@ def test_a_request_that_cannot_run_is_refused_in_words(request_: AddRequest, wor
     assert rejected.reason is RejectReason.INVALID
     assert words in rejected.message
     assert not core.has_work
+
+
+def test_the_first_token_tells_how_long_the_request_waited() -> None:
+    core = engine(max_running=1)
+    for number in (1, 2):
+        core.add(ALICE, AddRequest(number, [7], FREE))
+    waits = {o.request_id: o.queue_seconds for o in run(core)[ALICE] if o.queue_seconds}
+    assert waits[2] > waits[1] > 0
 
 
 def test_a_request_id_in_use_is_refused() -> None:

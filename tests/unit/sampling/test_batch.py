@@ -86,6 +86,24 @@ def test_a_row_that_is_not_finite_fails_alone(poison: float) -> None:
     assert (sampled[0], sampled[2]) == (healthy[0], healthy[2])
 
 
+def test_extreme_parameters_give_a_token_and_leave_the_neighbour_alone() -> None:
+    extreme = SamplingParams(
+        temperature=1e-5,
+        top_k=-1,
+        presence_penalty=1e30,
+        frequency_penalty=1e30,
+        repetition_penalty=1e30,
+        decay_factor=1e30,
+        max_new_tokens=8000,
+    )
+    rows = [RowState(params, 0, [1], list(range(2500))) for params in (extreme, SamplingParams())]
+    logits = spread(np.random.default_rng(3), 2)
+    alone = BatchSampler(EOS).sample(logits[1:].copy(), rows[1:])
+    sampled = BatchSampler(EOS).sample(logits, rows)
+    assert 0 <= sampled[0].token < VOCABULARY
+    assert sampled[1] == alone[0]
+
+
 def test_token_counts_grow_from_nothing() -> None:
     counts = TokenCounts([])
     sequence = [3, 0, 3, 7, *range(40), 3]

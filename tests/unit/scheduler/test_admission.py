@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from harness import Harness
 from hypothesis import given
@@ -21,24 +23,28 @@ def test_nothing_running_needs_nothing() -> None:
     assert peak_blocks([], 16) == 0
 
 
-def test_blocks_round_each_sample_up() -> None:
-    assert peak_blocks([Forecast(1, 0), Forecast(17, 0)], 16) == 3
+def test_one_sample_is_rounded_up_exactly() -> None:
+    assert [peak_blocks([Forecast(held, 3)], 16) for held in (13, 14)] == [1, 2]
 
 
-def test_a_sample_still_in_prefill_begins_to_grow_later() -> None:
-    assert peak_blocks([Forecast(10, 5), Forecast(10, 5, delay=100)], 1) == 25
+forecast_lists = st.lists(st.builds(Forecast, st.integers(1, 50), st.integers(0, 40)), max_size=8)
 
 
-forecast_lists = st.lists(st.builds(Forecast, st.integers(1, 50), st.integers(0, 40), st.integers(0, 5)), max_size=8)
-
-
-@given(forecast_lists, st.integers(1, 20))
-def test_the_peak_is_the_maximum_over_every_moment(forecasts: list[Forecast], block_size: int) -> None:
+def exact_peak(forecasts: list[Forecast], block_size: int) -> int:
     def held(moment: int) -> int:
-        alive = [f for f in forecasts if f.delay + f.growth >= moment]
-        return sum(-(-(f.held + min(f.growth, max(0, moment - f.delay))) // block_size) for f in alive)
+        return sum(-(-(f.held + moment) // block_size) for f in forecasts if f.growth >= moment)
 
-    assert peak_blocks(forecasts, block_size) == max((held(t) for t in range(60)), default=0)
+    return max((held(moment) for moment in range(41)), default=0)
+
+
+@given(forecast_lists)
+def test_the_peak_is_the_maximum_over_every_moment(forecasts: list[Forecast]) -> None:
+    assert peak_blocks(forecasts, 1) == exact_peak(forecasts, 1)
+
+
+@given(forecast_lists, st.integers(2, 20))
+def test_whole_blocks_make_the_peak_at_most_one_block_a_sample_too_high(forecasts: list[Forecast], size: int) -> None:
+    assert 0 <= peak_blocks(forecasts, size) - exact_peak(forecasts, size) <= len(forecasts)
 
 
 def group(prompt: int, new: int, **params: object) -> Group:
@@ -60,21 +66,29 @@ def test_an_idle_server_expects_the_usual_output_length() -> None:
 
 
 def test_the_aggressive_policy_looks_at_the_present_only() -> None:
-    assert Aggressive().admits([], group(20, 1000), Load(10, 4, 4))
-    assert not Aggressive().admits([], group(20, 1000), Load(10, 5, 4))
+    running = group(15, 1000).sequences
+    assert Aggressive().admits(running, group(20, 1000), Load(10, 4, 4))
+    assert not Aggressive().admits(running, group(24, 1000), Load(10, 4, 4))
 
 
-def test_the_conservative_policy_never_preempts() -> None:
-    harness = Harness(num_blocks=20, max_rows=8, policy=FuturePeak(chunk=16))
-    for number in range(20):
-        harness.add(number, list(range(1, 12)), max_new_tokens=20, ignore_eos=True)
+@pytest.mark.parametrize("seed", range(30))
+def test_the_conservative_policy_never_preempts(seed: int) -> None:
+    rng = random.Random(seed)
+    harness = Harness(
+        num_blocks=rng.choice([20, 40]), max_rows=8, max_step_tokens=rng.choice([8, 16]), policy=FuturePeak()
+    )
+    for number in range(40):
+        prompt = [rng.randrange(1, 97) for _ in range(rng.choice([1, 3, 20, 40]))]
+        harness.add(number, prompt, max_new_tokens=rng.randrange(1, 36), ignore_eos=True)
     harness.run()
     harness.assert_exact()
     assert harness.scheduler.counters.preemptions == 0
 
 
-@pytest.mark.parametrize(("samples", "new", "fits"), [(1, 76, True), (1, 77, False), (2, 36, True), (2, 37, False)])
-def test_what_can_never_run_is_known_at_arrival(samples: int, new: int, fits: bool) -> None:
-    harness = Harness(num_blocks=20, max_rows=8)
-    request = Group((b"", 1), [5] * 4, SamplingParams(max_new_tokens=new), samples=samples)
-    assert harness.scheduler.can_ever_run(request) == fits
+@pytest.mark.parametrize(("samples", "tokens", "fits"), [(1, 80, True), (1, 81, False), (2, 40, True), (2, 41, False)])
+def test_what_can_never_run_is_known_at_arrival(samples: int, tokens: int, fits: bool) -> None:
+    assert Harness(num_blocks=20, max_rows=8).scheduler.can_ever_run(tokens, samples) == fits
+
+
+def test_more_samples_than_rows_can_never_run() -> None:
+    assert not Harness(num_blocks=20, max_rows=2).scheduler.can_ever_run(1, 3)
