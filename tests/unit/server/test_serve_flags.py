@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.bundle import BundleError
 from server.cli import main
 from server.errors import StartError
 from server.serve import default_workers, ineffective_flags, refuse_unsupported, resolve_bundle, supervisor_config
@@ -87,7 +88,13 @@ def test_a_model_is_named_once() -> None:
 
 def test_a_failed_build_is_not_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PEREGRINE_CACHE", str(tmp_path))
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF")
     with pytest.raises(StartError, match="could not be built"):
+        resolve_bundle(parse(str(tmp_path / "broken.gguf")))
+
+
+def test_what_is_neither_built_nor_buildable_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="no-such-model"):
         resolve_bundle(parse(str(tmp_path / "no-such-model")))
 
 
