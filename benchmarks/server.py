@@ -25,7 +25,7 @@ def free_port() -> int:
 def serving(model: str, *flags: str) -> Iterator[tuple[int, int, float]]:
     """Serve ``model``; gives the port, the engine's process id and the seconds until ``/health`` answered."""
     port = free_port()
-    command = [sys.executable, "-m", "server", model, "--port", str(port), *flags]
+    command = [sys.executable, "-m", "server", model, "--port", str(port), "--log_level", "warning", *flags]
     began = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:

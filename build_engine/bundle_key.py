@@ -16,7 +16,17 @@ from build_engine.options import Profile
 from runtime.bundle.manifest import SCHEMA_VERSION
 
 _PACKAGES = ("onnx", "onnxruntime")
-_BUILDER_PARTS = ("checkpoint.py", "build.py", "families", "graph", "quantize", "readers", "targets", "tokenizers")
+_BUILDER_PARTS = (
+    "checkpoint.py",
+    "build.py",
+    "families",
+    "graph",
+    "quantize",
+    "readers",
+    "targets",
+    "tokenizers",
+    "verify",
+)
 
 
 def bundle_name(name: str, source_digest: str, profile: Profile) -> str:

@@ -13,12 +13,13 @@ _ROWS_AT_ONCE = 32  # a vocabulary is large, and the sums are in float64
 
 
 class Divergence:
-    """Accumulates KL(reference || engine), top-1 agreement and both perplexities."""
+    """Accumulates KL(reference || engine), top-1 agreement, the clearest disagreement and both perplexities."""
 
     def __init__(self) -> None:
         self._tokens = 0
         self._kl = 0.0
         self._agreed = 0
+        self._flip_gap = 0.0
         self._predicted = 0
         self._reference_loss = 0.0
         self._engine_loss = 0.0
@@ -49,7 +50,11 @@ class Divergence:
         expected, actual = _log_softmax(reference), _log_softmax(engine)
         self._tokens += len(reference)
         self._kl += float(np.sum(np.exp(expected) * (expected - actual)))
-        self._agreed += int(np.sum(reference.argmax(axis=1) == engine.argmax(axis=1)))
+        agreed = reference.argmax(axis=1) == engine.argmax(axis=1)
+        self._agreed += int(np.sum(agreed))
+        if not agreed.all():
+            second, first = np.partition(reference[~agreed], -2, axis=1)[:, -2:].T
+            self._flip_gap = max(self._flip_gap, float((first - second).max()))
         rows = np.flatnonzero(next_ids >= 0)
         self._predicted += len(rows)
         self._reference_loss -= float(expected[rows, next_ids[rows]].sum())
@@ -62,6 +67,7 @@ class Divergence:
             tokens=self._tokens,
             mean_kl=self._kl / max(self._tokens, 1),
             top1_agreement=self._agreed / max(self._tokens, 1),
+            flip_gap=self._flip_gap,
             perplexity=math.exp(self._engine_loss / predicted),
             reference_perplexity=math.exp(self._reference_loss / predicted),
         )

@@ -64,6 +64,8 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
         tokens: Positions compared, teacher-forced.
         mean_kl: Mean KL divergence KL(reference || engine), in nats.
         top1_agreement: Share of positions with the same argmax.
+        flip_gap: Largest distance of the reference's two best logits at a position where the engine's best token is
+            another than the reference's.
         perplexity: Of the engine.
         reference_perplexity: Of the float32 reference.
     """
@@ -73,6 +75,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     top1_agreement: float
     perplexity: float
     reference_perplexity: float
+    flip_gap: float | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,12 +7,15 @@ from collections import Counter
 from runtime.scheduler.kv_cache import blocks_for
 from runtime.scheduler.prefix_cache import Node
 from runtime.scheduler.scheduler import Scheduler
-from runtime.scheduler.sequence import NO_ROW
+from runtime.scheduler.sequence import NO_ROW, Sequence
 
 
 def check_invariants(scheduler: Scheduler) -> list[str]:
     """All violations, in words; empty when the books are in order."""
-    return [*_blocks(scheduler), *_tree(scheduler), *_rows(scheduler), *_sequences(scheduler)]
+    bad = [*_blocks(scheduler), *_tree(scheduler), *_leaves(scheduler), *_rows(scheduler), *_sequences(scheduler)]
+    for sequence in scheduler.running:
+        bad += [*_published(scheduler, sequence), *_tail(scheduler, sequence)]
+    return bad
 
 
 def _blocks(scheduler: Scheduler) -> list[str]:
@@ -49,12 +52,48 @@ def _tree(scheduler: Scheduler) -> list[str]:
                 bad.append(f"block {child.block} is in the tree twice")
             if child.referenced != (kv.pool.references[child.block] > 0):
                 bad.append(f"node of block {child.block} is wrong about being referenced")
+            if child.referenced and not (node.referenced or node.parent is None):
+                bad.append(f"block {child.block} is referenced and its parent is not")
             stack.append(child)
     if reached != len(kv.tree.nodes):
         bad.append(f"{len(kv.tree.nodes)} nodes, {reached} reachable")
     unreferenced = sum(not node.referenced for node in kv.tree.nodes.values())
     if unreferenced != kv.tree.unreferenced:
         bad.append(f"{unreferenced} unreferenced nodes, {kv.tree.unreferenced} counted")
+    return bad
+
+
+def _leaves(scheduler: Scheduler) -> list[str]:
+    """Eviction takes what the heap offers: a leaf that is missing there is lost to everybody."""
+    tree = scheduler.kv.tree
+    offered = {node.block for used, _, node in tree.offered() if used == node.used}
+    return [
+        f"nothing references block {block} and eviction cannot find it"
+        for block, node in tree.nodes.items()
+        if not (node.referenced or node.children or block in offered)
+    ]
+
+
+def _published(scheduler: Scheduler, sequence: Sequence) -> list[str]:
+    """What a sequence has published is its own path, from its own tenant's root."""
+    size = scheduler.kv.block_size
+    node: Node | None = scheduler.kv.tree.roots.get(sequence.group.salt)
+    for index, block in enumerate(sequence.blocks[: sequence.published]):
+        tokens = tuple(sequence.tokens[index * size : (index + 1) * size])
+        node = node.children.get(tokens) if node is not None else None
+        if node is None or node.block != block:
+            return [f"{_name(sequence)} has published block {block}, which is not on its path"]
+    return []
+
+
+def _tail(scheduler: Scheduler, sequence: Sequence) -> list[str]:
+    """The blocks that a sequence still writes are its alone, and nobody can find them."""
+    kv = scheduler.kv
+    tail = sequence.blocks[sequence.committed // kv.block_size :]
+    bad = [
+        f"{_name(sequence)} writes block {block}, which others hold" for block in tail if kv.pool.references[block] > 1
+    ]
+    bad += [f"{_name(sequence)} writes block {block}, which is in the tree" for block in tail if block in kv.tree.nodes]
     return bad
 
 
@@ -70,7 +109,7 @@ def _sequences(scheduler: Scheduler) -> list[str]:
         if not group.live():
             bad.append(f"group {group.key!r} has ended but is still there")
         for sequence in group.live():
-            name = f"sample {sequence.sample} of {group.key!r}"
+            name = _name(sequence)
             if (sequence.row == NO_ROW) != (group in scheduler.waiting):
                 bad.append(f"{name} is neither running nor waiting, or both")
             if sequence.row == NO_ROW and (sequence.blocks or sequence.computed):
@@ -80,3 +119,7 @@ def _sequences(scheduler: Scheduler) -> list[str]:
             if len(sequence.blocks) < blocks_for(sequence.computed, scheduler.kv.block_size):
                 bad.append(f"{name} has run further than its blocks")
     return bad
+
+
+def _name(sequence: Sequence) -> str:
+    return f"sample {sequence.sample} of {sequence.group.key!r}"

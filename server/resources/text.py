@@ -45,4 +45,6 @@ class ScoreResource(Resource):
     async def on_post(self, request: Request, response: Response) -> None:  # noqa: ARG002
         """Refuse."""
         decode(_SCORE, await self._body(request))
-        raise InvalidRequestError("this server's model generates text and has no score head", "unsupported", "chat")
+        raise InvalidRequestError(
+            "this server's model generates text; scores need a reward model", "unsupported", "chat"
+        )
