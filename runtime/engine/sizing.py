@@ -11,6 +11,8 @@ DEFAULT_REQUEST_TOKENS = 16384
 """LightLLM's default of ``max_req_total_len``; a model with a shorter context lowers it."""
 DEFAULT_RUNNING = 128
 DEFAULT_STEP_TOKENS = 256
+LARGEST_STEP_TOKENS = 1024
+"""A step is what a new request, an abort and ``/health`` wait for; larger ones gain nothing on a CPU."""
 HEADROOM_TOKENS = 8
 """LightLLM's rule: ``max_total_token_num`` is at least ``max_req_total_len`` plus this."""
 USUAL_KV_BYTES = 256 * 2**20
@@ -66,7 +68,7 @@ def choose_limits(model: ModelSize, config: EngineConfig, available_bytes: int |
             f"{_mb(available_bytes)} MB are available"
         )
         raise SizingError(message)
-    step_tokens = config.max_step_tokens or DEFAULT_STEP_TOKENS
+    step_tokens = min(config.max_step_tokens or DEFAULT_STEP_TOKENS, LARGEST_STEP_TOKENS)
     return EngineLimits(
         max_request_tokens=request_tokens,
         max_total_tokens=-(-total // model.block_size) * model.block_size,

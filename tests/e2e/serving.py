@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -15,14 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.server import engine_of, free_port
+
 MODEL = "smollm2-135m-instruct"
 START_SECONDS = 120
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Server:
@@ -115,16 +109,7 @@ class Server:
         return found
 
     def engine_pid(self) -> int:
-        for pid in self.descendants():
-            if b"runtime.engine" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                return pid
-        message = "no engine process"
-        raise AssertionError(message)
-
-    def resident_megabytes(self, pid: int) -> float:
-        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-        assert found is not None
-        return int(found[1]) / 1024
+        return engine_of(self.process.pid)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         if self.process.poll() is None:

@@ -13,6 +13,8 @@ from typing import Any
 
 from serving import Server
 
+from benchmarks.server import resident_megabytes
+
 TOPICS = ["rain", "bread", "stars", "trains", "music", "glass", "bees", "salt"]
 
 
@@ -149,4 +151,4 @@ def test_draining_lets_a_running_stream_finish() -> None:
 
 
 def test_the_engine_fits_in_700_megabytes(server: Server) -> None:
-    assert server.resident_megabytes(server.engine_pid()) < 700
+    assert resident_megabytes(server.engine_pid()) < 700
