@@ -139,7 +139,7 @@ def _build(job: Job, progress: Progress) -> None:
     with staged(job.target) as staging:
         compiled = _compile(job.profile, plan.precision, checkpoint, staging, progress)
         _write_texts(checkpoint, staging)
-        verification = _verify(checkpoint, staging, progress) if job.options.verify else None
+        verification = _verify(checkpoint, staging, compiled.kv.block_size, progress) if job.options.verify else None
         manifest = Manifest(
             name=job.name,
             key=job.key,
@@ -177,10 +177,10 @@ def _compile(
     return compile_cpu(checkpoint, staging, options, progress)
 
 
-def _verify(checkpoint: Checkpoint, staging: Path, progress: Progress) -> Verification:
+def _verify(checkpoint: Checkpoint, staging: Path, block_size: int, progress: Progress) -> Verification:
     from build_engine.verify import verify_bundle
 
-    return verify_bundle(staging, checkpoint, progress)
+    return verify_bundle(staging, checkpoint, block_size, progress)
 
 
 def _write_texts(checkpoint: Checkpoint, staging: Path) -> None:

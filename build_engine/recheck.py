@@ -23,4 +23,4 @@ def recheck(bundle: Bundle, progress: Progress) -> Verification:
             f"{checkpoint.source.path}: has changed since the bundle was built (sha256 "
             f"{checkpoint.source.digest[:12]}..., the bundle has {source.digest[:12]}...)"
         )
-    return verify_bundle(bundle.path, checkpoint, progress)
+    return verify_bundle(bundle.path, checkpoint, bundle.manifest.kv.block_size, progress)

@@ -11,6 +11,8 @@ from tiny import tiny_weights
 
 from build_engine.checkpoint import Checkpoint
 from runtime.bundle.architecture import Architecture
+from runtime.executors import StepInputs
+from runtime.executors.ort import OrtModel
 from runtime.reference.decoder import ReferenceDecoder
 
 Logits = npt.NDArray[np.float32]
@@ -30,9 +32,8 @@ def reference_step(checkpoint: Checkpoint, *, rowwise: bool = False, kv_dtype: s
 
 def engine_step(directory: Path, threads: int = 2) -> Step:
     """A compiled engine over pools of its own."""
-    from build_engine.verify import EngineSession
-
-    return EngineSession(directory, threads).allocate(NUM_BLOCKS).step
+    model = OrtModel(directory, num_blocks=NUM_BLOCKS, max_logit_rows=512, threads=threads)
+    return lambda *inputs: model.forward(StepInputs(*inputs)).copy()
 
 
 def _pools(architecture: Architecture, dtype: str) -> list[npt.NDArray[np.float32]]:

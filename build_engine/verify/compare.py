@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.resources import files
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from build_engine.checkpoint import Checkpoint
 from build_engine.graph import Progress
 from build_engine.verify.divergence import Divergence
 from build_engine.verify.schedule import blocks_of, forced_steps
-from build_engine.verify.session import EngineSession
 from runtime.bundle.manifest import Verification
+from runtime.executors import StepInputs
+from runtime.executors.ort import OrtModel
 from runtime.reference.decoder import ReferenceDecoder
 
 _CHUNK = 48
@@ -27,7 +29,9 @@ def verification_texts() -> list[str]:
     return [part.strip("\n") for part in text.split(_SEPARATOR)]
 
 
-def verify_bundle(bundle_dir: Path, checkpoint: Checkpoint, progress: Progress | None = None) -> Verification:
+def verify_bundle(
+    bundle_dir: Path, checkpoint: Checkpoint, block_size: int, progress: Progress | None = None
+) -> Verification:
     """Runs engine and reference over the same text, teacher-forced, and compares every position.
 
     All texts run together, first in prefill chunks and then in single-token steps, so that both shapes of a step
@@ -36,22 +40,30 @@ def verify_bundle(bundle_dir: Path, checkpoint: Checkpoint, progress: Progress |
     Args:
         bundle_dir: Holds ``model.onnx`` and its weight file; the manifest is not read.
         checkpoint: What the bundle was built from.
+        block_size: Tokens in one of the engine's KV blocks.
         progress: Called as ``("verify", tokens_done, tokens)``.
     """
     texts = _encode(checkpoint)
-    engine = EngineSession(bundle_dir)
-    blocks = blocks_of(texts, engine.block_size)
-    engine.allocate(blocks)
+    blocks = blocks_of(texts, block_size)
+    # NOTE: threads that spin between steps would take the cores from the reference's matrix products.
+    engine = OrtModel(
+        bundle_dir,
+        num_blocks=blocks,
+        max_logit_rows=len(texts) * _CHUNK,
+        threads=len(os.sched_getaffinity(0)),
+        spinning=False,
+    )
     architecture = checkpoint.architecture
     reference = ReferenceDecoder(architecture, {name: tensor.float32() for name, tensor in checkpoint.tensors.items()})
-    pool = (blocks, architecture.num_kv_heads, engine.block_size, architecture.head_dim)
+    pool = (blocks, architecture.num_kv_heads, block_size, architecture.head_dim)
     keys = [np.zeros(pool, np.float32) for _ in range(architecture.num_layers)]
     values = [np.zeros(pool, np.float32) for _ in range(architecture.num_layers)]
     divergence, done = Divergence(), 0
-    for step in forced_steps(texts, engine.block_size, _CHUNK, _DECODED):
+    for step in forced_steps(texts, block_size, _CHUNK, _DECODED):
         rows = np.arange(len(step.token_ids))
         inputs = (step.token_ids, step.cu_seqlens, step.past_lens, step.block_table, rows)
-        divergence.add(reference.step(*inputs, keys, values), engine.step(*inputs), step.next_ids)
+        actual = engine.forward(StepInputs(*inputs))
+        divergence.add(reference.step(*inputs, keys, values), actual, step.next_ids)
         done += len(rows)
         if progress is not None:
             progress("verify", done, sum(len(text) for text in texts))

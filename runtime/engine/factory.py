@@ -69,7 +69,6 @@ def _from_bundle(config: EngineConfig, threads: int) -> tuple[EngineLimits, Host
     limits = choose_limits(size, config, available)
     model = OrtModel(
         bundle.path,
-        manifest,
         num_blocks=limits.max_total_tokens // limits.block_size,
         max_logit_rows=limits.max_running + _SPARE_LOGIT_ROWS,
         threads=threads,

@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from runtime.bundle.manifest import Manifest
 from runtime.executors.rows import StepInputs
 from runtime.native import library_path
 
 Pool = npt.NDArray[Any]
+
+MODEL_FILE = "model.onnx"
+_ELEMENT_TYPES = {"tensor(float16)": np.float16, "tensor(float)": np.float32}
 
 
 class OrtModel:
@@ -23,26 +25,27 @@ class OrtModel:
     The KV pools are this object's: bound once as input and output of the graph, they are updated in place.
 
     Args:
-        bundle: Directory of the engine bundle.
-        manifest: Its manifest.
+        directory: Holds ``model.onnx`` and its weight file.
         num_blocks: KV blocks to allocate.
         max_logit_rows: Rows of logits to make room for.
         threads: Compute threads.
+        spinning: Let idle compute threads spin between two operators: faster on cores of their own, very much slower
+            where something else wants the cores.
     """
 
-    def __init__(self, bundle: Path, manifest: Manifest, *, num_blocks: int, max_logit_rows: int, threads: int) -> None:
-        architecture, kv = manifest.architecture, manifest.kv
-        self.vocab_size = architecture.vocab_size
-        self.num_blocks = num_blocks
-        self.block_size = kv.block_size
-        shape = (num_blocks, architecture.num_kv_heads, kv.block_size, architecture.head_dim)
+    def __init__(
+        self, directory: Path, *, num_blocks: int, max_logit_rows: int, threads: int, spinning: bool = True
+    ) -> None:
+        self._session = _session(directory / MODEL_FILE, threads, spinning)
         self._pools: dict[str, Pool] = {
-            f"{side}_cache_{layer}": _zeros(shape, kv.dtype)
-            for layer in range(architecture.num_layers)
-            for side in "kv"
+            value.name: _zeros((num_blocks, *value.shape[1:]), _ELEMENT_TYPES[value.type])
+            for value in self._session.get_inputs()
+            if value.name.startswith(("k_cache_", "v_cache_"))
         }
+        self.num_blocks = num_blocks
+        self.block_size = int(next(iter(self._pools.values())).shape[2])
+        self.vocab_size = int(self._session.get_outputs()[0].shape[1])
         self._logits = _zeros((max_logit_rows, self.vocab_size), np.float32)
-        self._session = _session(bundle / "model.onnx", threads)
         self._binding = self._session.io_binding()
         for name, pool in self._pools.items():
             self._binding.bind_input(name, "cpu", 0, pool.dtype, pool.shape, pool.ctypes.data)
@@ -83,12 +86,13 @@ def _zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Pool:
     return np.frombuffer(memory, dtype=dtype).reshape(shape)
 
 
-def _session(model: Path, threads: int) -> ort.InferenceSession:
+def _session(model: Path, threads: int, spinning: bool) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.enable_mem_pattern = False  # NOTE: shapes change every step; patterns would pile up
     options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
     options.register_custom_ops_library(str(library_path()))
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])

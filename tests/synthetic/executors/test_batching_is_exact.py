@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from tiny import EOS, tiny_checkpoint
 
 from build_engine.targets.cpu import CpuOptions, compile_cpu
-from runtime.bundle.manifest import Manifest
 from runtime.executors.host import HostExecutor, HostModel
 from runtime.executors.ort import OrtModel
 from runtime.executors.reference import ReferenceModel
 from runtime.request import SamplingParams
 from runtime.scheduler import (
     Aggressive,
+    Counters,
     Emission,
     Group,
     KvCache,
@@ -30,7 +29,9 @@ from runtime.scheduler import (
     check_invariants,
 )
 
-NUM_BLOCKS, BLOCK_SIZE = 24, 4
+NUM_BLOCKS, BLOCK_SIZE = 14, 4
+"""Too few for the crowd, so that it preempts; enough for any one of its requests."""
+Request = tuple[list[int], SamplingParams, int]
 Trace = dict[tuple[int, int], list[tuple[int, float]]]
 
 
@@ -43,9 +44,8 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     folder: Path = tmp_path_factory.mktemp("engine")
     checkpoint = tiny_checkpoint("qwen3")
     options = CpuOptions(precision="int8", kv_dtype="float16", block_size=BLOCK_SIZE)
-    compiled = compile_cpu(checkpoint, folder, options, lambda *_: None)
-    manifest = cast("Manifest", SimpleNamespace(architecture=checkpoint.architecture, kv=compiled.kv))
-    return OrtModel(folder, manifest, num_blocks=NUM_BLOCKS, max_logit_rows=16, threads=2)
+    compile_cpu(checkpoint, folder, options, lambda *_: None)
+    return OrtModel(folder, num_blocks=NUM_BLOCKS, max_logit_rows=16, threads=2)
 
 
 def engine(model: HostModel, max_step_tokens: int) -> tuple[Scheduler, HostExecutor]:
@@ -64,39 +64,60 @@ def step(scheduler: Scheduler, executor: HostExecutor) -> list[Emission]:
     return emissions
 
 
-def run(model: HostModel, requests: list[tuple[list[int], SamplingParams, int]], rng: random.Random | None) -> Trace:
-    """All requests at random moments when ``rng`` is given, else each on an engine of its own."""
+def record(trace: Trace, emissions: list[Emission]) -> None:
+    for sequence, token, logprob, _, _ in emissions:
+        trace.setdefault((sequence.group.key[1], sequence.sample), []).append((token, logprob))
+
+
+def alone(model: HostModel, requests: list[Request]) -> Trace:
+    """Each request on an engine of its own: no neighbours, no chunks, no prefix hits, nothing preempted."""
     trace: Trace = {}
-    batches = [list(enumerate(requests))] if rng else [[item] for item in enumerate(requests)]
-    for batch in batches:
-        scheduler, executor = engine(model, rng.choice([6, 11, 40]) if rng else 64)
-        todo = list(batch)
-        while todo or scheduler.has_work:
-            while todo and (rng is None or rng.random() < 0.5 or not scheduler.has_work):
-                number, (prompt, params, samples) = todo.pop(0)
-                scheduler.add(Group((b"", number), list(prompt), params, samples=samples))
-            for emission in step(scheduler, executor):
-                key = (emission.sequence.group.key[1], emission.sequence.sample)
-                trace.setdefault(key, []).append((emission.token, emission.logprob))
+    for number, (prompt, params, samples) in enumerate(requests):
+        scheduler, executor = engine(model, 64)
+        scheduler.add(Group((b"", number), list(prompt), params, samples=samples))
+        while scheduler.has_work:
+            record(trace, step(scheduler, executor))
+        assert scheduler.counters.preemptions == 0
     return trace
 
 
-@pytest.mark.parametrize("seed", range(3))
+def crowd(model: HostModel, requests: list[Request], rng: random.Random) -> tuple[Trace, Counters]:
+    """All requests on one engine, each coming at a random moment."""
+    trace: Trace = {}
+    scheduler, executor = engine(model, rng.choice([6, 11, 40]))
+    todo = list(enumerate(requests))
+    while todo or scheduler.has_work:
+        while todo and (rng.random() < 0.5 or not scheduler.has_work):
+            number, (prompt, params, samples) = todo.pop(0)
+            scheduler.add(Group((b"", number), list(prompt), params, samples=samples))
+        record(trace, step(scheduler, executor))
+    return trace, scheduler.counters
+
+
+def random_request(rng: random.Random, stem: list[int]) -> Request:
+    """One that fits the pool. No EOS, so that who is preempted depends on the seed and not on the processor."""
+    params = SamplingParams(
+        max_new_tokens=rng.randrange(8, 24),
+        top_k=rng.choice([1, -1, 20]),
+        temperature=rng.choice([1.0, 0.8]),
+        repetition_penalty=rng.choice([1.0, 1.2]),
+        frequency_penalty=rng.choice([0.0, 0.3]),
+        input_penalty=rng.random() < 0.3,
+        seed=rng.randrange(2**64),
+        ignore_eos=True,
+    )
+    prompt = stem[: rng.randrange(4, 18)] + [rng.randrange(4, 260) for _ in range(rng.randrange(3))]
+    samples = rng.choice([1, 1, 2])
+    fits = samples * -(-(len(prompt) + params.max_new_tokens) // BLOCK_SIZE) <= NUM_BLOCKS
+    return prompt, params, samples if fits else 1
+
+
+@pytest.mark.parametrize("seed", range(6))
 def test_a_crowded_run_has_the_bits_of_solo_runs(model: HostModel, seed: int) -> None:
     rng = random.Random(seed)
     stem = [rng.randrange(4, 260) for _ in range(18)]
-    requests = [
-        (
-            stem[: rng.randrange(4, 18)] + [rng.randrange(4, 260) for _ in range(rng.randrange(3))],
-            SamplingParams(
-                max_new_tokens=rng.randrange(2, 14),
-                top_k=rng.choice([1, 1, -1, 20]),
-                temperature=rng.choice([1.0, 0.8]),
-                repetition_penalty=rng.choice([1.0, 1.2]),
-                seed=rng.randrange(2**64),
-            ),
-            rng.choice([1, 1, 2]),
-        )
-        for _ in range(10)
-    ]
-    assert run(model, requests, rng) == run(model, requests, None)
+    requests = [random_request(rng, stem) for _ in range(12)]
+    trace, counters = crowd(model, requests, rng)
+    assert counters.preemptions > 0
+    assert counters.prefix_hits > 0
+    assert trace == alone(model, requests)

@@ -54,7 +54,7 @@ def test_verification_measures_prefill_and_decode(tmp_path: Path, precision, bou
     checkpoint = tiny_checkpoint(context_length=100)
     compile_cpu(checkpoint, tmp_path, CpuOptions(precision=precision), lambda *_: None)
     seen: list[tuple[str, int, int]] = []
-    result = verify_bundle(tmp_path, checkpoint, lambda *event: seen.append(event))
+    result = verify_bundle(tmp_path, checkpoint, BLOCK_SIZE, lambda *event: seen.append(event))
     assert result.tokens == 500
     assert 0 <= result.mean_kl < bound
     assert result.top1_agreement > 0.88
@@ -64,6 +64,6 @@ def test_verification_measures_prefill_and_decode(tmp_path: Path, precision, bou
 
 def test_verification_tells_the_wrong_engine(tmp_path: Path) -> None:
     compile_cpu(tiny_checkpoint(seed=1), tmp_path, CpuOptions(), lambda *_: None)
-    result = verify_bundle(tmp_path, tiny_checkpoint(seed=2))
+    result = verify_bundle(tmp_path, tiny_checkpoint(seed=2), BLOCK_SIZE)
     assert result.mean_kl > 0.1
     assert result.top1_agreement < 0.5
