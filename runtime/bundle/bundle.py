@@ -16,10 +16,16 @@ from runtime.bundle.manifest_file import MANIFEST_FILE, build_command, read_mani
 from runtime.bundle.stamp import STAMP_FILE, read_stamp, take_stamp, write_stamp
 
 MODEL_FILE = "model.onnx"
+WEIGHT_FILE = "weights.bin"
 PLAN_FILE = "engine.plan"
 TOKENIZER_FILE = "tokenizer.json"
 CHAT_TEMPLATE_FILE = "chat_template.jinja"
 GENERATION_CONFIG_FILE = "generation_config.json"
+BUNDLE_FILES = frozenset(
+    {MANIFEST_FILE, STAMP_FILE, MODEL_FILE, WEIGHT_FILE, PLAN_FILE, TOKENIZER_FILE, CHAT_TEMPLATE_FILE}
+    | {GENERATION_CONFIG_FILE}
+)
+"""Every name that a build writes."""
 
 _ENGINE_FILES = {"cpu": MODEL_FILE, "cuda": MODEL_FILE, "tensorrt": PLAN_FILE, "tensorrt-rtx": PLAN_FILE}
 

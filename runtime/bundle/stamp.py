@@ -5,10 +5,12 @@ As long as the stamp fits, a start need not read gigabytes to know that nothing 
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from stat import S_ISREG
 
 import msgspec
 
@@ -22,11 +24,14 @@ def take_stamp(directory: Path, names: Iterable[str]) -> Stamp:
     """The stamp of the files ``names`` as they are now.
 
     Raises:
-        OSError: One of them is missing.
+        OSError: One of them is missing or is no regular file.
     """
     stamp: Stamp = {}
     for name in names:
-        stat = (directory / name).stat()
+        path = directory / name
+        stat = path.stat()
+        if not S_ISREG(stat.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
         stamp[name] = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
     return stamp
 

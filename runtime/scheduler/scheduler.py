@@ -148,7 +148,8 @@ class Scheduler:
                 emissions.append(Emission(sequence, -1, 0.0, sequence.finish, output.errors[work.row]))
                 continue
             self.counters.computed_tokens += work.count
-            sequence.prompt_logprobs += output.prompt_logprobs.get(work.row, [])
+            if epoch == sequence.started:
+                sequence.prompt_logprobs += output.prompt_logprobs.get(work.row, [])
             if epoch == sequence.epoch:
                 sequence.committed += work.count
                 self.kv.publish(sequence)

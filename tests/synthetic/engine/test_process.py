@@ -37,9 +37,9 @@ LONG = SamplingParams(max_new_tokens=3000, ignore_eos=True)
 class Engine:
     """A running engine process and one worker connection to it."""
 
-    def __init__(self, folder: Path, **wishes: object) -> None:
+    def __init__(self, folder: Path, script_: Script = SCRIPT, **wishes: object) -> None:
         script = folder / "script.json"
-        script.write_bytes(msgspec.json.encode(SCRIPT))
+        script.write_bytes(msgspec.json.encode(script_))
         self.socket_path = folder / "engine.sock"
         settings = {"bundle": str(script), "socket": str(self.socket_path), "executor": "scripted", **wishes}
         self.process = subprocess.Popen(
@@ -86,9 +86,13 @@ class Engine:
         return message
 
     def close(self) -> None:
+        """Leaves by the front door, which also writes down what was covered."""
         self.context.destroy(linger=0)
-        self.process.kill()
-        self.process.communicate()
+        self.process.terminate()
+        try:
+            self.process.communicate(timeout=10)
+        finally:
+            self.process.kill()
 
 
 @pytest.fixture
@@ -149,6 +153,27 @@ def test_a_worker_that_dies_has_its_requests_freed(engine: Engine) -> None:
     pytest.fail("the dead worker's request still runs")
 
 
+def test_requests_that_a_dead_worker_left_in_the_queue_are_freed(tmp_path: Path) -> None:
+    engine = Engine(tmp_path, max_running=1, max_queued=3)
+    try:
+        engine.send(AddRequest(1, [1], LONG))
+        assert isinstance(engine.receive(), StepOutputs)
+        dying = engine.connect()
+        for number in range(4):  # one more than the queue takes, so that there is an answer to wait for
+            dying.send(msgspec.msgpack.encode(AddRequest(number, [1], LONG)))
+        answer = None
+        while not isinstance(answer, Rejected):
+            assert dying.poll(10_000)
+            answer = msgspec.msgpack.decode(dying.recv(), type=ToWorker)
+        dying.close()
+        while (stats := engine.stats().stats).waiting:
+            assert stats.running == 1, "only a token for the dead worker would have shown that it is dead"
+        engine.send(AddRequest(2, [1], LONG))
+        assert engine.stats().stats.waiting == 1
+    finally:
+        engine.close()
+
+
 def test_draining_refuses_new_requests_and_ends_running_ones_at_the_deadline(engine: Engine) -> None:
     engine.send(AddRequest(1, [1], LONG))
     assert isinstance(engine.receive(), StepOutputs)
@@ -159,6 +184,27 @@ def test_draining_refuses_new_requests_and_ends_running_ones_at_the_deadline(eng
     rejected = engine.receive()
     assert isinstance(rejected, Rejected)
     assert rejected.reason is RejectReason.DRAINING
+
+
+def test_being_told_again_to_drain_does_not_put_off_the_deadline(engine: Engine) -> None:
+    engine.send(AddRequest(1, [1], LONG))
+    outputs = []
+    for output in engine.tokens(1):
+        outputs.append(output)
+        engine.process.send_signal(signal.SIGUSR1)
+    assert (outputs[-1].finish, outputs[-1].error) == (FinishReason.ERROR, "the server is shutting down")
+
+
+def test_step_after_step_failing_ends_it_with_an_error(tmp_path: Path) -> None:
+    engine = Engine(tmp_path, Script(fail_on_token=7))
+    try:
+        for number in range(2):
+            engine.send(AddRequest(number, [7], LONG))
+            assert next(engine.tokens(number)).finish is FinishReason.ERROR
+        engine.send(AddRequest(2, [7], LONG))
+        assert engine.process.wait(10) == 1
+    finally:
+        engine.close()
 
 
 def test_sigterm_ends_it_and_answers_what_is_open(engine: Engine) -> None:
@@ -178,7 +224,16 @@ def test_it_ends_with_its_parent(engine: Engine) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [(b"{}\n", "configuration cannot be read"), (b'{"bundle": "/nowhere", "socket": "/x"}\n', "/nowhere")],
+    [
+        (b"{}\n", "configuration cannot be read"),
+        (b"", "configuration cannot be read"),
+        (b'{"bundle": "/nowhere", "socket": "/x"}\n', "/nowhere"),
+        *(
+            (f'{{"bundle": "b", "socket": "s", "{name}": {value}}}\n'.encode(), f">= 1 - at `$.{name}`")
+            for name in ("max_running", "threads", "max_step_tokens")
+            for value in (0, -1)
+        ),
+    ],
 )
 def test_it_says_why_it_cannot_start(settings: bytes, words: str) -> None:
     ended = subprocess.run([sys.executable, "-m", "runtime.engine"], input=settings, capture_output=True, timeout=60)

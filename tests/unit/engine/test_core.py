@@ -162,6 +162,25 @@ def test_logits_that_are_not_finite_fail_their_row_alone() -> None:
     assert len(outputs[BOB]) == 4
 
 
+def test_an_abort_ends_one_sample_or_the_whole_request() -> None:
+    core = engine()
+    core.add(ALICE, AddRequest(1, [1, 2], FREE, samples=3))
+    core.add(BOB, AddRequest(1, [3], FREE))
+    core.step()
+    core.abort(ALICE, 1, 0)
+    assert {output.sample for output in core.step()[ALICE]} == {1, 2}
+    core.abort(ALICE, 1)
+    core.abort(ALICE, 9)
+    assert set(run(core)) == {BOB}
+
+
+def test_books_that_do_not_balance_are_told_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    core = engine()
+    core.scheduler.kv.pool.take()
+    assert len(core.check()) == len(caplog.records) > 0
+    assert "invariant violated" in caplog.text
+
+
 def test_a_lost_client_frees_its_requests_and_nobody_elses() -> None:
     core = engine(max_running=1)
     core.add(ALICE, AddRequest(1, [1], FREE))

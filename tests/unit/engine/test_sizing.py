@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runtime.config import EngineConfig
-from runtime.engine.sizing import ModelSize, SizingError, choose_limits
+from runtime.engine.sizing import ASSUMED_AVAILABLE_BYTES, ModelSize, SizingError, choose_limits
 from runtime.memory import available_memory
 
 MB = 2**20
@@ -34,6 +34,10 @@ def test_little_memory_lowers_the_longest_request() -> None:
     limits = choose_limits(LARGE, config(), 1024 * MB)
     assert limits.max_total_tokens * 131072 <= 257 * MB
     assert limits.max_request_tokens == 2048 - 8
+
+
+def test_a_machine_that_does_not_tell_its_memory_is_assumed_to_be_small() -> None:
+    assert choose_limits(LARGE, config(), None) == choose_limits(LARGE, config(), ASSUMED_AVAILABLE_BYTES)
 
 
 def test_a_memory_fraction_takes_that_share() -> None:

@@ -64,6 +64,26 @@ def test_agrees_with_the_reference_token_for_token(seed: int, count: int) -> Non
         assert drawn.logprob == pytest.approx(want[1], abs=1e-5)
 
 
+def agrees_with_the_reference(params: SamplingParams, eos: frozenset[int], vocabulary: int = VOCABULARY) -> bool:
+    logits = spread(np.random.default_rng(4), 6)[:, :vocabulary].copy()
+    rows = [RowState(params, sample, [1], []) for sample in range(6)]
+    sampled = BatchSampler(eos).sample(logits.copy(), rows)
+    for row, z, drawn in zip(rows, logits, sampled, strict=True):
+        key = [np.array([v], dtype=np.uint64) for v in (params.seed, row.sample, 0)]
+        if drawn.token != sample_row(z, params, {}, 0, eos, float(uniforms(*key)[0]))[0]:
+            return False
+    return True
+
+
+def test_top_k_beyond_the_vocabulary_keeps_all_of_it() -> None:
+    assert agrees_with_the_reference(SamplingParams(top_k=50, temperature=2.0), EOS, vocabulary=20)
+
+
+def test_a_model_without_eos_is_sampled_as_it_is() -> None:
+    params = SamplingParams(top_k=-1, min_new_tokens=3, decay_factor=1.5)
+    assert agrees_with_the_reference(params, frozenset())
+
+
 def test_a_row_has_the_same_bits_in_any_batch() -> None:
     rng = np.random.default_rng(1)
     rows = [row_and_counts(rng)[0] for _ in range(33)]

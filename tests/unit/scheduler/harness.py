@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from runtime.executors.host import HostExecutor
@@ -13,12 +15,23 @@ from runtime.scheduler import (
     Emission,
     Group,
     KvCache,
+    Logits,
+    RowWork,
     Scheduler,
     SchedulerConfig,
+    Step,
+    StepOutput,
     check_invariants,
 )
 
 SCRIPT = Script(vocab_size=97, eos_token_ids=(0,), eos_period=23, block_size=4, max_sequence_tokens=200)
+LONGEST_RUN = 2000
+STUCK = f"still waiting after {LONGEST_RUN} steps"
+
+
+def logit_rows(item: RowWork) -> int:
+    """Rows of logits that a work item asks for."""
+    return {Logits.NONE: 0, Logits.LAST: 1, Logits.ALL: item.count}[item.logits]
 
 
 def expected_output(script: Script, prompt: list[int], params: SamplingParams) -> list[int]:
@@ -38,6 +51,7 @@ class Harness:
     num_blocks: int = 64
     max_rows: int = 4
     max_step_tokens: int = 16
+    spare_logit_rows: int = 2
     script: Script = SCRIPT
     policy: AdmissionPolicy = field(default_factory=Aggressive)
     prefix_cache: bool = True
@@ -50,14 +64,14 @@ class Harness:
             eos_token_ids=eos,
             max_rows=self.max_rows,
             max_step_tokens=self.max_step_tokens,
-            max_logit_rows=self.max_rows + 2,
+            max_logit_rows=self.max_rows + self.spare_logit_rows,
             max_sequence_tokens=self.script.max_sequence_tokens,
         )
         self.scheduler = Scheduler(
             SchedulerConfig(
                 max_rows=self.max_rows,
                 max_step_tokens=self.max_step_tokens,
-                max_logit_rows=self.max_rows + 2,
+                max_logit_rows=self.max_rows + self.spare_logit_rows,
                 eos_token_ids=eos,
             ),
             KvCache(self.num_blocks, self.script.block_size, sharing=self.sharing, prefix_cache=self.prefix_cache),
@@ -66,7 +80,6 @@ class Harness:
         self.groups: dict[int, Group] = {}
         self.outputs: dict[tuple[int, int], list[int]] = {}
         self.finishes: dict[tuple[int, int], FinishReason] = {}
-        self.step_sizes: list[int] = []
 
     def add(self, number: int, prompt: list[int], samples: int = 1, salt: str = "", **params: object) -> Group:
         sampling = SamplingParams(**params)  # type: ignore[arg-type]
@@ -75,17 +88,46 @@ class Harness:
         self.scheduler.add(group)
         return group
 
-    def step(self) -> list[Emission]:
-        """One whole transaction; the books must balance after it."""
+    def plan(self) -> Step | None:
+        """Plan a step, which must be within its budgets and name each row once."""
         step = self.scheduler.plan()
-        if step is None:
-            return []
-        assert step.plan.tokens <= self.max_step_tokens
-        self.step_sizes.append(step.plan.tokens)
-        emissions = self.scheduler.commit(step, self.executor.collect(self.executor.submit(step.plan)))
+        if step is not None:
+            work = step.plan.work
+            assert step.plan.tokens <= self.max_step_tokens
+            assert sum(logit_rows(item) for item in work) <= self.max_rows + self.spare_logit_rows
+            assert len({item.row for item in work}) == len(work)
+        return step
+
+    def execute(self, step: Step) -> list[Emission]:
+        """Run and commit a planned step; the books must balance after it."""
+        return self.commit(step, self.executor.collect(self.executor.submit(step.plan)))
+
+    def commit(self, step: Step, output: StepOutput) -> list[Emission]:
+        """Commit what a step produced; the books must balance after it."""
+        emissions = self.scheduler.commit(step, output)
         self.record(emissions)
         assert check_invariants(self.scheduler) == []
         return emissions
+
+    def step(self) -> list[Emission]:
+        """One whole transaction."""
+        step = self.plan()
+        return [] if step is None else self.execute(step)
+
+    def run_ahead(self, depth: int) -> int:
+        """Plan ``depth`` steps beyond the one to be committed, until nothing is left; returns the tokens run."""
+        flying: deque[tuple[Step, StepOutput]] = deque()
+        tokens = 0
+        for _ in range(LONGEST_RUN):
+            if not (self.scheduler.has_work or flying):
+                return tokens
+            step = self.plan()
+            if step is not None:
+                tokens += step.plan.tokens
+                flying.append((step, self.executor.collect(self.executor.submit(step.plan))))
+            if flying and (step is None or len(flying) > depth):
+                self.commit(*flying.popleft())
+        raise AssertionError(STUCK)
 
     def record(self, emissions: list[Emission]) -> None:
         for emission in emissions:
@@ -96,14 +138,13 @@ class Harness:
             if emission.finish is not FinishReason.NONE:
                 self.finishes[key] = emission.finish
 
-    def run(self, limit: int = 2000) -> None:
-        """Step until nothing is left."""
-        for _ in range(limit):
-            if not self.scheduler.has_work:
+    def run(self, until: Callable[[], bool] | None = None) -> None:
+        """Step until nothing is left, or until something has come true, which then must."""
+        for _ in range(LONGEST_RUN):
+            if until() if until else not self.scheduler.has_work:
                 return
             self.step()
-        message = f"still busy after {limit} steps"
-        raise AssertionError(message)
+        raise AssertionError(STUCK)
 
     def assert_exact(self) -> None:
         """Every sample that ended by itself has the output of its solo run."""

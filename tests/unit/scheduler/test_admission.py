@@ -65,6 +65,20 @@ def test_an_idle_server_expects_the_usual_output_length() -> None:
     assert not policy.admits([], group(20, 1000, ignore_eos=True), idle)
 
 
+@pytest.mark.parametrize(
+    ("generated", "max_new_tokens", "expected"), [(5, 1000, 8), (9, 1000, 9), (40, 1000, 44), (40, 42, 42)]
+)
+def test_who_outgrows_the_usual_length_is_expected_to_add_a_tenth(
+    generated: int, max_new_tokens: int, expected: int
+) -> None:
+    sample = group(20, max_new_tokens).sequences[0]
+    sample.tokens += [1] * generated
+    sample.computed = len(sample.tokens) - 1
+    policy = FuturePeak(token_ratio=1.0, assumed_new_tokens=8)
+    peak = policy.peak([sample], Load(1000, 0, 1))
+    assert peak == 20 + max(expected, generated + 1)
+
+
 def test_the_aggressive_policy_looks_at_the_present_only() -> None:
     running = group(15, 1000).sequences
     assert Aggressive().admits(running, group(20, 1000), Load(10, 4, 4))

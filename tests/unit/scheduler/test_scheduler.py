@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
 from harness import Harness, expected_output
 
 from runtime.request import FinishReason
-from runtime.scheduler import Logits, StepOutput, check_invariants
+from runtime.scheduler import Logits, SchedulerConfig, StepOutput, check_invariants
 
 PROMPT = [11, 12, 13, 14, 15, 16, 17, 18, 19, 20]
+
+
+@pytest.mark.parametrize(("rows", "tokens", "logit_rows"), [(0, 8, 8), (4, 3, 8), (4, 4, 4)])
+def test_a_step_must_have_room_for_every_rows_decode(rows: int, tokens: int, logit_rows: int) -> None:
+    with pytest.raises(ValueError, match="too small for max_rows"):
+        SchedulerConfig(max_rows=rows, max_step_tokens=tokens, max_logit_rows=logit_rows)
 
 
 def test_a_long_prompt_runs_in_chunks_and_samples_with_the_last() -> None:
@@ -79,28 +86,6 @@ def test_tenants_do_not_share_blocks() -> None:
     assert [harness.groups[n].sequences[0].cached for n in (1, 2, 3)] == [0, 0, 8]
 
 
-def test_samples_share_their_prompt_and_copy_its_last_partial_block() -> None:
-    harness = Harness()
-    harness.add(1, PROMPT, samples=3, max_new_tokens=4, ignore_eos=True)
-    harness.step()
-    step = harness.scheduler.plan()
-    assert step is not None
-    assert len(step.plan.block_copies) == 2
-    assert [item.count for item in step.plan.work] == [1, 1, 1]
-    harness.record(harness.scheduler.commit(step, harness.executor.collect(harness.executor.submit(step.plan))))
-    harness.run()
-    harness.assert_exact()
-    assert len(harness.finishes) == 3
-
-
-def test_samples_of_a_request_that_ends_with_its_first_token_all_come() -> None:
-    harness = Harness(prefix_cache=False)
-    harness.add(1, PROMPT, samples=4, max_new_tokens=1)
-    harness.run()
-    harness.assert_exact()
-    assert len(harness.finishes) == 4
-
-
 def test_aborting_frees_everything_at_once() -> None:
     harness = Harness(prefix_cache=False)
     harness.add(1, PROMPT, samples=2, max_new_tokens=50, ignore_eos=True)
@@ -144,15 +129,6 @@ def test_a_poisoned_row_fails_alone() -> None:
     del output.tokens[bad]
     emissions = harness.scheduler.commit(step, StepOutput(output.tokens, output.logprobs, errors={bad: "NaN"}))
     assert [(e.finish, e.error) for e in emissions] == [(FinishReason.ERROR, "NaN"), (FinishReason.NONE, "")]
-
-
-def test_prompt_logprobs_cover_the_prompt_without_its_first_token() -> None:
-    harness = Harness(max_step_tokens=5)
-    for number in (1, 2):
-        group = harness.add(number, PROMPT, max_new_tokens=2, prompt_logprobs=True, ignore_eos=True)
-        harness.run()
-        assert len(group.sequences[0].prompt_logprobs) == len(PROMPT) - 1
-        assert group.sequences[0].cached == 0
 
 
 def test_stop_sequences_end_the_output_and_stay_in_it() -> None:

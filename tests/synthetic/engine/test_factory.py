@@ -1,0 +1,106 @@
+"""The engine that a configuration asks for, from a tiny bundle and from a script."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from gguf_files import model_file
+
+from build_engine.build import build_bundle
+from build_engine.options import BuildOptions
+from runtime.bundle import BundleError
+from runtime.bundle.manifest_file import read_manifest, write_manifest
+from runtime.config import EngineConfig
+from runtime.engine import factory
+from runtime.engine.core import EngineCore
+from runtime.engine.factory import build_engine
+from runtime.engine.sizing import SizingError
+from runtime.executors.scripted import Script
+from runtime.messages import AddRequest
+from runtime.request import SamplingParams
+from runtime.scheduler import Aggressive, FuturePeak
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundle")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PEREGRINE_CACHE", str(folder / "cache"))
+        return build_bundle(str(model_file().write(folder / "tiny.gguf")), BuildOptions(verify=False))
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "script.json"
+    path.write_bytes(msgspec.json.encode(Script(max_sequence_tokens=64)))
+    return path
+
+
+def scripted(script: Path, **wishes: object) -> EngineCore:
+    return build_engine(EngineConfig(bundle=str(script), socket="s", executor="scripted", **wishes))[0]
+
+
+def answer(core: EngineCore, prompt: list[int]) -> list[tuple[int, float]]:
+    assert core.add(b"", AddRequest(1, prompt, SamplingParams(max_new_tokens=6, ignore_eos=True))) is None
+    outputs = []
+    while core.has_work:
+        outputs += core.step()[b""]
+    return [(output.token_id, output.logprob) for output in outputs]
+
+
+def test_a_bundles_engine_has_its_models_limits_and_answers(bundle: Path) -> None:
+    core, lines = build_engine(EngineConfig(bundle=str(bundle), socket="s", threads=2, max_running=3))
+    manifest = read_manifest(bundle)
+    assert core.limits.vocab_size == manifest.architecture.vocab_size
+    assert core.limits.max_request_tokens == manifest.architecture.context_length
+    assert core.limits.eos_token_ids == manifest.eos_token_ids
+    assert core.limits.max_running == 3
+    assert core.executor.capabilities.max_logit_rows == 3 + 64
+    assert core.executor.capabilities.num_blocks * 16 == core.limits.max_total_tokens
+    assert lines[0] == f"model {manifest.name}: {manifest.precision}, 2 threads"
+    first = answer(core, [5, 6, 7])
+    assert len(first) == 6
+    assert answer(core, [5, 6, 7]) == first
+    core.executor.close()
+
+
+def test_a_machine_that_does_not_tell_its_memory_runs_a_bundle_too(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(factory, "available_memory", lambda: None)
+    core, _ = build_engine(EngineConfig(bundle=str(bundle), socket="s"))
+    assert core.limits.max_total_tokens >= core.limits.max_request_tokens
+
+
+def test_a_bundle_for_another_target_is_refused(bundle: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in bundle.iterdir():
+        (copy / file.name).hardlink_to(file)
+    (copy / "manifest.json").unlink()
+    write_manifest(copy, msgspec.structs.replace(read_manifest(bundle), target="cuda"))
+    with pytest.raises(SizingError, match="cannot run a bundle for target cuda: build one with --target cpu"):
+        build_engine(EngineConfig(bundle=str(copy), socket="s"))
+
+
+def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="nowhere"):
+        build_engine(EngineConfig(bundle=str(tmp_path / "nowhere"), socket="s"))
+
+
+def test_the_admission_policy_is_the_configurations(script: Path) -> None:
+    assert scripted(script).scheduler.policy == FuturePeak()
+    optimistic = scripted(script, token_ratio=0.7, router_max_new_tokens=50)
+    assert optimistic.scheduler.policy == FuturePeak(token_ratio=0.7, assumed_new_tokens=50)
+    assert scripted(script, admission="aggressive").scheduler.policy == Aggressive()
+
+
+def test_the_prefix_cache_can_be_off(script: Path) -> None:
+    assert [scripted(script, prefix_cache=wish).scheduler.kv.prefix_cache for wish in (True, False)] == [True, False]
+
+
+def test_a_scripts_capacity_can_be_chosen(script: Path) -> None:
+    assert scripted(script).limits.max_total_tokens == 8 * 64
+    assert scripted(script, max_total_tokens=100).limits.max_total_tokens == 112, "whole blocks"
