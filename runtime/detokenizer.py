@@ -78,11 +78,11 @@ class IncrementalDetokenizer:
         delta = self._new_part(text)
         if delta:
             self._ids = self._ids[self._context_size :]
+            self._context_size = len(self._ids)
             self._emitted = self._decode(self._ids)
         elif self._pending > MAX_PENDING:
             # Ids without text, such as skipped special ones: they are no context for anything.
             del self._ids[self._context_size :]
-        self._context_size = len(self._ids) if delta else self._context_size
         return delta
 
     def _give_up_on_garbage(self, text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import falcon.asgi
 
-from server.body import BodyLimitMiddleware
+from server.body import BodyMiddleware
 from server.config import DEFAULT_BODY_LIMIT
 from server.connection import ConnectionMiddleware
 from server.drain import leave_when_quiet
@@ -52,11 +52,16 @@ class Application:
         self._tasks: list[asyncio.Task[None]] = []
         self._falcon = falcon.asgi.App(middleware=[self])
         self._add_routes()
-        self._connections = ConnectionMiddleware(BodyLimitMiddleware(self._falcon, max_body_bytes), stall_seconds)
+        self._connections = ConnectionMiddleware(self._falcon, stall_seconds)
+        self._outermost = BodyMiddleware(self._connections, max_body_bytes)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one ASGI scope."""
-        await self._connections(scope, receive, send)
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close"})
+        else:
+            await self._outermost(scope, receive, send)
 
     def services(self) -> Services:
         """The running services."""

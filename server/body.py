@@ -1,20 +1,19 @@
-"""Request bodies under a limit."""
+"""Request bodies, taken whole and under a limit before anything else is done for a request."""
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import Any
 
-from falcon.asgi import Request
-
 from server.connection import AsgiApp, Receive, Send
-from server.errors import BodyTooLargeError
 from server.native_format import encode
 
+DISCARD_SECONDS = 3.0
 
-class BodyLimitMiddleware:
-    """Refuses bodies that announce to be too large before a byte of them is asked for.
 
-    Falcon waits for the first part of a body before it routes the request.
+class BodyMiddleware:
+    """Outermost ASGI layer: the application sees requests that have arrived whole, and no too large ones.
 
     Args:
         app: The application.
@@ -27,37 +26,56 @@ class BodyLimitMiddleware:
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
-        if scope["type"] == "http" and self._announces_too_much(scope["headers"]):
-            content = encode({"message": _too_large(self._limit).message})
-            headers = [
-                (b"content-type", b"application/json"),
-                (b"content-length", b"%d" % len(content)),
-                (b"connection", b"close"),
-            ]
-            await send({"type": "http.response.start", "status": BodyTooLargeError.status, "headers": headers})
-            await send({"type": "http.response.body", "body": content})
-        else:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        too_large = any(name == b"content-length" and self._exceeds(value) for name, value in scope["headers"])
+        body, more = bytearray(), True
+        while more and not too_large:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                # NOTE: this is also what a server says when it is tired of waiting.
+                await _refuse(send, 408, "the body did not arrive in time")
+                return
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            too_large = len(body) > self._limit
+        if too_large:
+            await _refuse(send, 413, f"the body has more than {self._limit} bytes")
+            await _discard(receive)
+            # NOTE: gunicorn keeps a connection whatever the header says; it closes when an answered request fails.
+            raise ConnectionAbortedError("the body is too large")
+        await self._app(scope, _replay(bytes(body), receive), send)
 
-    def _announces_too_much(self, headers: list[tuple[bytes, bytes]]) -> bool:
-        lengths = (value for name, value in headers if name == b"content-length")
-        return any(value.isdigit() and int(value[:20]) > self._limit for value in lengths)
+    def _exceeds(self, length: bytes) -> bool:
+        # NOTE: Python refuses to read numbers of thousands of digits.
+        return length.isdigit() and (len(length) > 18 or int(length) > self._limit)
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body, whatever its content type.
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """``receive`` as if nothing had been received."""
+    messages: list[dict[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
 
-    Raises:
-        BodyTooLargeError: It has more than ``limit`` bytes.
-    """
-    parts, size = [], 0
-    async for part in request.stream:
-        size += len(part)
-        if size > limit:
-            raise _too_large(limit)
-        parts.append(part)
-    return b"".join(parts)
+    async def replay() -> Any:
+        return messages.pop() if messages else await receive()
+
+    return replay
 
 
-def _too_large(limit: int) -> BodyTooLargeError:
-    return BodyTooLargeError(f"the body has more than {limit} bytes")
+async def _refuse(send: Send, status: int, message: str) -> None:
+    content = encode({"message": message})
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(content)),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+async def _discard(receive: Receive) -> None:
+    """Take what the client goes on to send: were it left unread, the answer could be lost in a connection reset."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_SECONDS):
+            while (await receive()).get("more_body"):
+                pass

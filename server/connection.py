@@ -41,8 +41,8 @@ class Connection:
     def hold(self, on_leave: Callable[[], None], on_close: Callable[[], None]) -> None:
         """Tie something to the connection that has to be freed however the answer ends.
 
-        The request body has to be read whole before: whoever watches for the client's leaving takes every
-        further message.
+        The request body has to be read before: whoever watches for the client's leaving takes every further
+        message.
 
         Args:
             on_leave: Called once when the client goes away; at once if it has gone.
@@ -84,7 +84,7 @@ class Connection:
 
 
 class ConnectionMiddleware:
-    """Outermost ASGI layer: gives each request its ``Connection`` and cuts off clients that stopped reading.
+    """ASGI layer: gives each request its ``Connection`` and cuts off clients that stopped reading.
 
     Args:
         app: The application.

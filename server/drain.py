@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 POLL_SECONDS = 0.2
 QUIET_POLLS = 3
-"""Polls in a row without a request before the worker leaves: a request may be between two of its messages."""
+"""Polls in a row without a request before the worker leaves: a body may still be arriving."""
 
 
 async def leave_when_quiet(

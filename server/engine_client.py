@@ -34,6 +34,9 @@ logger = logging.getLogger("peregrine.engine")
 RETRY_AFTER_LOSS = 5
 """Seconds told to clients while the engine is down: about what a restart takes."""
 
+START_SECONDS = 600.0
+"""How long a new worker waits for the engine, which may be loading its model: one that gives up ends the server."""
+
 RECENT_SECONDS = 1.0
 """An engine that was heard of so recently is alive without asking."""
 
@@ -84,7 +87,7 @@ class EngineClient:
         """Requests of this worker that the engine is working on."""
         return len(self._streams)
 
-    async def start(self, timeout: float = 20.0) -> None:  # noqa: ASYNC109 - the caller's start-up deadline
+    async def start(self, timeout: float = START_SECONDS) -> None:  # noqa: ASYNC109 - the caller's start-up deadline
         """Connect and wait for the engine's welcome.
 
         Raises:
@@ -102,14 +105,14 @@ class EngineClient:
             self._link.close()
             self._link = None
 
-    def submit(self, prompt: list[int], sampling: SamplingParams, samples: int = 1, salt: str = "") -> RequestStream:
+    def submit(self, prompt: list[int], sampling: SamplingParams, samples: int = 1) -> RequestStream:
         """Queue a request in the engine and return where its outputs will come.
 
         Raises:
             UnavailableError: The engine is not connected.
         """
         request_id = next(self._ids)
-        self._send(AddRequest(request_id, prompt, sampling, samples, salt))
+        self._send(AddRequest(request_id, prompt, sampling, samples))
         stream = RequestStream(request_id, samples, self._abort)
         self._streams[request_id] = stream
         return stream

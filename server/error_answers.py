@@ -9,7 +9,7 @@ from typing import Any
 import falcon
 from falcon.asgi import App, Request, Response
 
-from server.errors import BodyTooLargeError, ClientGoneError, InvalidRequestError, ServerError, UnavailableError
+from server.errors import ClientGoneError, InvalidRequestError, ServerError, UnavailableError
 from server.resources.base import answer
 from server.services import Services
 
@@ -29,9 +29,6 @@ def add_error_answers(app: App[Request, Response], services: Callable[[], Servic
                 content |= {"error_code": error_code, "param": param}
             case UnavailableError(retry_after=seconds):
                 response.set_header("Retry-After", str(seconds))
-            case BodyTooLargeError():
-                # NOTE: the rest of the body stays unread, so the connection cannot be used again.
-                response.set_header("Connection", "close")
         answer(response, content, error.status)
 
     async def client_gone(_request: Request, response: Response, _error: ClientGoneError, _params: Any) -> None:
@@ -48,6 +45,7 @@ def add_error_answers(app: App[Request, Response], services: Callable[[], Servic
 
 
 async def _http_error(_request: Request, response: Response, error: falcon.HTTPError, _params: Any) -> None:
-    status = error.status_code
+    # NOTE: a method that Falcon has never heard of is a bad request to it.
+    status = 405 if isinstance(error, falcon.HTTPBadRequest) else error.status_code
     response.set_headers(error.headers or {})
     answer(response, {"detail": _DETAILS.get(status, error.title or "Error")}, status)

@@ -33,12 +33,6 @@ class InvalidRequestError(ServerError):
         self.param = param
 
 
-class BodyTooLargeError(ServerError):
-    """The body exceeds the limit; the rest of it is not read, so the connection closes."""
-
-    status = 413
-
-
 class UnavailableError(ServerError):
     """The engine cannot take or finish the request now; another attempt may succeed.
 

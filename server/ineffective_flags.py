@@ -53,7 +53,6 @@ OPTIONS = (
     "quant_cfg",
     "vit_quant_type",
     "vit_quant_cfg",
-    "mode",
     "sampling_backend",
     "graph_max_batch_size",
     "graph_split_batch_size",
@@ -67,10 +66,8 @@ OPTIONS = (
     "push_interval",
     "log_stats_interval",
     "visual_infer_batch_size",
-    "visual_gpu_ids",
     "visual_tp",
     "visual_dp",
-    "visual_nccl_ports",
     "zmq_mode",
     "penalty_counter_mode",
     "llm_prefill_att_backend",
@@ -87,4 +84,7 @@ OPTIONS = (
     "config_server_port",
     "select_p_d_node_strategy",
 )
+"""With a value."""
+
+LISTS = ("mode", "visual_gpu_ids", "visual_nccl_ports")
 """With any number of values."""

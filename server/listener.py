@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 
 from server.errors import StartError
@@ -36,6 +37,12 @@ def reserve(host: str, port: int, stall_seconds: float) -> socket.socket:
         listener.close()
         raise StartError(f"--host {host} --port {port}: {error.strerror}") from None
     return listener
+
+
+def allow_many_connections() -> None:
+    """Raise this process's limit of open files, and so its children's, as far as it may."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def listen(listener: socket.socket, backlog: int = 2048) -> None:

@@ -90,7 +90,7 @@ class FrontMetrics:
             "vllm:request_success", "Finished outputs by reason", "model_name", "finished_reason"
         )
         self._vllm_rejections = self._counter(
-            "vllm:admission_rejections", "Requests refused for lack of room", "model_name", "reason"
+            "vllm:admission_rejections", "Requests answered with 503", "model_name", "reason"
         )
 
     def request(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from server.generation import Generation, TokenEvent
 from server.validation import ValidRequest
@@ -25,15 +26,7 @@ class _Event(msgspec.Struct):
     finished: bool
     finish_reason: str | None
     details: None
-
-
-class _FailedEvent(msgspec.Struct):
-    token: _Token
-    generated_text: None
-    finished: bool
-    finish_reason: str
-    details: None
-    error: str
+    error: str | UnsetType
 
 
 # NOTE: this encoder writes NaN and infinities as null: an answer is always valid JSON.
@@ -48,10 +41,8 @@ def encode(answer: Any) -> bytes:
 def event_frame(event: TokenEvent, prompt_tokens: int) -> bytes:
     """The server-sent event of one token: ``data:`` without a space, compact JSON, an empty line."""
     token = _Token(event.token_id, event.text, event.logprob, event.special, event.count, prompt_tokens)
-    if event.error:
-        return b"data:%b\n\n" % _ENCODER.encode(_FailedEvent(token, None, True, "error", None, event.error))
     reason = event.finish_reason
-    return b"data:%b\n\n" % _ENCODER.encode(_Event(token, None, reason is not None, reason, None))
+    return b"data:%b\n\n" % _ENCODER.encode(_Event(token, None, reason is not None, reason, None, event.error or UNSET))
 
 
 def failure_frame(message: str, count: int, prompt_tokens: int) -> bytes:

@@ -54,7 +54,7 @@ class Parameters(msgspec.Struct, kw_only=True):
     suggested_dp_index: Count = -1
     group_request_id: Raw | UnsetType = UNSET
     move_kv_to_decode_node: Raw | UnsetType = UNSET
-    seed: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
+    seed: Annotated[int, Meta(ge=0)] | UnsetType | None = UNSET
 
 
 class MultimodalParams(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -70,6 +70,11 @@ class GenerateBody(msgspec.Struct, kw_only=True):
     inputs: str | TokenIds
     parameters: Raw
     multimodal_params: MultimodalParams = msgspec.field(default_factory=MultimodalParams)
+
+
+class StreamChoice(msgspec.Struct):
+    """What a body of ``/`` has beside the fields of ``GenerateBody``."""
+
     stream: Flag = False
 
 
@@ -142,5 +147,5 @@ def _describe(text: str) -> InvalidRequestError:
     path = _PATH.search(text)
     name = path["path"].removeprefix("$").lstrip(".") if path is not None else ""
     detail = _PATH.sub("", text).replace("`", "")
-    detail = f"{name}: {detail[:1].lower()}{detail[1:]}" if name else f"the body: {detail}"
+    detail = f"{name or 'the body'}: {detail[:1].lower()}{detail[1:]}"
     return InvalidRequestError(detail, "invalid_type", re.split(r"[.\[]", name)[0] or None)

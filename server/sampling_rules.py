@@ -24,7 +24,6 @@ def sampling_params(
     parameters: Parameters,
     defaults: GenerationDefaults,
     rules: RequestRules,
-    stop_sequences: tuple[tuple[int, ...], ...] = (),
     prompt_logprobs: bool = False,
 ) -> SamplingParams:
     """Apply defaults, rewrite greedy requests, check what is left and draw a seed where none is given.
@@ -49,8 +48,8 @@ def sampling_params(
     _check(repetition >= 1, "repetition_penalty", "must be at least 1", repetition)
     _check(decay_start >= 0, decay_name, "must start at 0 or later", decay_start)
     _check(decay_factor >= 1, decay_name, "must have a factor of at least 1", decay_factor)
-    seed = given(p.seed, secrets.randbits(64))
-    _check(seed < 2**64, "seed", "must be below 2**64", "more")
+    seed = given(p.seed, None)
+    _check(seed is None or seed < 2**64, "seed", "must be below 2**64", "more")
     _check_lengths(p)
     return SamplingParams(
         temperature=temperature,
@@ -65,9 +64,8 @@ def sampling_params(
         max_new_tokens=p.max_new_tokens,
         min_new_tokens=p.min_new_tokens,
         ignore_eos=bool(p.ignore_eos),
-        stop_sequences=stop_sequences,
         allowed_token_ids=tuple(p.allowed_token_ids),
-        seed=seed,
+        seed=secrets.randbits(64) if seed is None else seed,
         prompt_logprobs=prompt_logprobs,
     )
 
@@ -80,8 +78,8 @@ def sample_count(parameters: Parameters) -> int:
     """
     best_of = given(parameters.best_of, given(parameters.n, 1))
     n = given(parameters.n, best_of)
-    for name, value in (("best_of", best_of), ("n", n)):
-        _check(1 <= value <= MAX_SAMPLES, name, f"must be between 1 and {MAX_SAMPLES}", value)
+    name = "n" if isinstance(parameters.best_of, UnsetType) else "best_of"
+    _check(1 <= best_of <= MAX_SAMPLES, name, f"must be between 1 and {MAX_SAMPLES}", best_of)
     _check(n == best_of, "n", f"must equal best_of, which is {best_of}", n)
     return best_of
 

@@ -20,7 +20,7 @@ from server.config import HttpConfig, WorkerConfig
 from server.environment import RequestRules, count
 from server.errors import StartError
 from server.generation_defaults import read_defaults
-from server.ineffective_flags import OPTIONS, SWITCHES
+from server.ineffective_flags import LISTS, OPTIONS, SWITCHES
 from server.serve_flags import UNSUPPORTED, serve_parser
 from server.supervisor import CANNOT_START, Supervisor, SupervisorConfig
 from server.tether import tethered
@@ -66,7 +66,7 @@ def refuse_unsupported(arguments: argparse.Namespace) -> None:
 def ineffective_flags(arguments: argparse.Namespace) -> list[str]:
     """Flags that were given and mean nothing here."""
     switches = [name for name in SWITCHES if getattr(arguments, name)]
-    return [*switches, *(name for name in OPTIONS if getattr(arguments, name) is not None)]
+    return [*switches, *(name for name in (*OPTIONS, *LISTS) if getattr(arguments, name) is not None)]
 
 
 def resolve_bundle(arguments: argparse.Namespace) -> Path:
@@ -141,6 +141,16 @@ def supervisor_config(arguments: argparse.Namespace, bundle: Path) -> Supervisor
     )
 
 
+def check_eos_ids(ids: Sequence[int], vocab_size: int) -> None:
+    """Refuse EOS ids that the model does not have.
+
+    Raises:
+        StartError: There is one.
+    """
+    if ids and max(ids) >= vocab_size:
+        raise StartError(f"--eos_id {max(ids)}: the model's vocabulary ends at {vocab_size - 1}")
+
+
 def default_workers(cores: int) -> int:
     """HTTP workers for a machine: the engine needs the cores of a small one for itself."""
     return 1 if cores <= 4 else min(4, cores // 4)
@@ -152,7 +162,7 @@ def _announce(arguments: argparse.Namespace, bundle: Path) -> None:
     if ineffective:
         sys.stderr.write(f"peregrine: warning: no effect here: --{', --'.join(ineffective)}\n")
     if arguments.executor == "auto":
-        open_bundle(bundle)
+        check_eos_ids(arguments.eos_id or (), open_bundle(bundle).manifest.architecture.vocab_size)
     if not arguments.ignore_generation_config:
         defaults, problems = read_defaults(bundle / "generation_config.json")
         for problem in problems:

@@ -37,6 +37,8 @@ def serve_parser(prog: str) -> argparse.ArgumentParser:
     for name in (*ineffective_flags.SWITCHES, *UNSUPPORTED):
         parser.add_argument(f"--{name}", action="store_true", help=hidden)
     for name in ineffective_flags.OPTIONS:
+        parser.add_argument(f"--{name}", help=hidden)
+    for name in ineffective_flags.LISTS:
         parser.add_argument(f"--{name}", nargs="*", help=hidden)
     return parser
 

@@ -19,7 +19,7 @@ from server.config import HttpConfig, WorkerConfig, write_config
 from server.engine_process import ENGINE_COMMAND, EngineProcess
 from server.errors import StartError
 from server.http_process import HttpProcess
-from server.listener import listen, reserve, url
+from server.listener import allow_many_connections, listen, reserve, url
 from server.restarts import RestartPolicy
 from server.run_directory import ENGINE_SOCKET, run_directory
 
@@ -74,6 +74,7 @@ class Supervisor:
             after a second signal.
         """
         config = self._config
+        allow_many_connections()
         for number in _SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, self._signals.put_nowait, number)
         try:

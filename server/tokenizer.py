@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 ENCODE_THREADS = 2
 
+LONG_TEXT = 2**16
+"""Characters from which on a text waits in a queue of its own: a megabyte takes up to seconds."""
+
 
 class TextCodec:
     """Encodes text off the event loop; decoding single tokens is cheap enough to happen on it.
@@ -28,6 +31,7 @@ class TextCodec:
             token_id for token_id, token in tokenizer.get_added_tokens_decoder().items() if token.special
         )
         self._pool = ThreadPoolExecutor(ENCODE_THREADS, thread_name_prefix="tokenize")
+        self._pool_for_long = ThreadPoolExecutor(1, thread_name_prefix="tokenize-long")
 
     @classmethod
     def load(cls, bundle: Path) -> TextCodec:
@@ -48,12 +52,13 @@ class TextCodec:
 
     async def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """Token ids of ``text``."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, self._encode, text, add_special_tokens)
+        pool = self._pool if len(text) < LONG_TEXT else self._pool_for_long
+        return await asyncio.get_running_loop().run_in_executor(pool, self._encode, text, add_special_tokens)
 
     def close(self) -> None:
         """Stop the threads once they are idle."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._pool_for_long):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _encode(self, text: str, add_special_tokens: bool) -> list[int]:
         # NOTE: ``encode`` holds the GIL for the whole text, which would stall every stream of this worker;

@@ -13,13 +13,14 @@ from runtime.request import SamplingParams
 from server.environment import RequestRules
 from server.errors import InvalidRequestError
 from server.generation_defaults import GenerationDefaults
-from server.parameters import GenerateBody, MultimodalParams, Parameters, decode, decode_parameters
+from server.parameters import GenerateBody, MultimodalParams, Parameters, StreamChoice, decode, decode_parameters
 from server.sampling_rules import check_constraints, check_token_ids, given, sample_count, sampling_params
 from server.stop_sequences import NAME as STOP_SEQUENCES
 from server.stop_sequences import check_length, parse_stop_sequences
 from server.tokenizer import TextCodec
 
 _GENERATE = msgspec.json.Decoder(GenerateBody)
+_CHOICE = msgspec.json.Decoder(StreamChoice)
 
 TruncationMode = Literal["head", "center"]
 
@@ -76,7 +77,7 @@ class RequestParser:
             InvalidRequestError: Anything is wrong with it; the message names the field.
         """
         parsed = decode(_GENERATE, body)
-        stream = bool(parsed.stream) if streaming is None else streaming
+        stream = bool(decode(_CHOICE, body).stream) if streaming is None else streaming
         parameters, unknown = decode_parameters(parsed.parameters)
         refuse_attachments(parsed.multimodal_params)
         if stream and sample_count(parameters) != 1:
@@ -107,7 +108,9 @@ class RequestParser:
         if stops.skipped:
             ignored = (*ignored, STOP_SEQUENCES)
         if ignored and self.strict:
-            raise InvalidRequestError(f"unknown parameters: {', '.join(ignored)}", "unknown_parameter", ignored[0])
+            raise InvalidRequestError(
+                f"parameters without effect: {', '.join(ignored)}", "unknown_parameter", ignored[0]
+            )
         sampling = sampling_params(parameters, self.defaults, rules, prompt_logprobs=prompt_logprobs)
         stop_ids = [await self._stop_ids(string) for string in stops.strings]
         ids = await self._prompt_ids(prompt, bool(parameters.add_special_tokens), limits.vocab_size)

@@ -68,6 +68,10 @@ def choose_limits(model: ModelSize, config: EngineConfig, available_bytes: int |
             f"{_mb(available_bytes)} MB are available"
         )
         raise SizingError(message)
+    eos = config.eos_token_ids if config.eos_token_ids is not None else model.eos_token_ids
+    if any(not 0 <= token < model.vocab_size for token in eos):
+        message = f"EOS ids must be in [0, {model.vocab_size}): {list(eos)}"
+        raise SizingError(message)
     step_tokens = min(config.max_step_tokens or DEFAULT_STEP_TOKENS, LARGEST_STEP_TOKENS)
     return EngineLimits(
         max_request_tokens=request_tokens,
@@ -77,7 +81,7 @@ def choose_limits(model: ModelSize, config: EngineConfig, available_bytes: int |
         max_step_tokens=step_tokens,
         block_size=model.block_size,
         vocab_size=model.vocab_size,
-        eos_token_ids=config.eos_token_ids if config.eos_token_ids is not None else model.eos_token_ids,
+        eos_token_ids=eos,
         kv_bytes_per_token=model.kv_bytes_per_token,
     )
 

@@ -10,10 +10,13 @@ import numpy.typing as npt
 
 from runtime.request import SamplingParams
 
-FORBIDDEN = np.float32(-1e6)
-"""Logit of a token that a constraint disallows."""
 MASKED_EOS = np.float32(-1e7)
 """Logit of an EOS token before ``min_new_tokens``."""
+FORBIDDEN = np.float32(-1e9)
+"""Logit of a token that a constraint disallows.
+
+NOTE: LightLLM has -1e6, above the masked EOS: where only EOS is allowed it would draw something that is not.
+"""
 LARGEST_LOGIT = np.float32(1e30)
 """What the length decay can raise EOS to: certain, and still finite after any temperature."""
 _LARGEST_EXPONENT = 69.0

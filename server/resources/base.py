@@ -7,7 +7,6 @@ from typing import Any
 
 from falcon.asgi import Request, Response
 
-from server.body import read_body
 from server.native_format import encode
 from server.services import Services
 
@@ -19,7 +18,8 @@ class Resource:
         self._services = services
 
     async def _body(self, request: Request) -> bytes:
-        return await read_body(request, self._services().config.max_body_bytes)
+        """The body, whatever its content type."""
+        return bytes(await request.stream.read())
 
 
 def answer(response: Response, content: Any, status: int = 200) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 from falcon.asgi import Request, Response
 
 from server.errors import UnavailableError
 from server.metrics import CONTENT_TYPE
 from server.resources.base import Resource, answer
-from server.services import Services
 
 logger = logging.getLogger("peregrine.status")
 
@@ -79,9 +77,6 @@ class TokenLoadResource(Resource):
 
 class MetricsResource(Resource):
     """``/metrics``, also while the engine is down: then without the engine's own numbers."""
-
-    def __init__(self, services: Callable[[], Services]) -> None:
-        super().__init__(services)
 
     async def on_get(self, request: Request, response: Response) -> None:  # noqa: ARG002
         """Answer."""

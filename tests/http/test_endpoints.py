@@ -118,6 +118,7 @@ def test_scores_need_another_model(serve: Serve, body: Any, names: str) -> None:
         ("GET", "/generate", 405, b'{"detail":"Method Not Allowed"}'),
         ("GET", "/", 405, b'{"detail":"Method Not Allowed"}'),
         ("DELETE", "/health", 405, b'{"detail":"Method Not Allowed"}'),
+        ("FETCH", "/health", 405, b'{"detail":"Method Not Allowed"}'),
     ],
 )
 def test_routing_errors(serve: Serve, method: str, path: str, status: int, body: bytes) -> None:
@@ -141,14 +142,20 @@ def test_errors_have_three_keys(serve: Serve) -> None:
     serve(test)
 
 
-@pytest.mark.parametrize("header", [True, False])
-def test_too_large_bodies_are_refused_whether_announced_or_not(serve: Serve, header: bool) -> None:
+def test_a_websocket_is_turned_away(serve: Serve) -> None:
     async def test(client: Client) -> None:
-        headers = {"Content-Length": "2000"} if header else {}
-        answer = await client.request("POST", "/generate", [b"x" * 500] * 4, headers)
-        assert (answer.status, [*answer.json], answer.headers["connection"]) == (413, ["message"], "close")
+        sent = []
 
-    serve(test, max_body_bytes=1000)
+        async def receive() -> dict[str, str]:
+            return {"type": "websocket.connect"}
+
+        async def send(message: dict[str, str]) -> None:
+            sent.append(message)
+
+        await client.app({"type": "websocket", "path": "/pd_register", "headers": []}, receive, send)
+        assert sent == [{"type": "websocket.close"}]
+
+    serve(test)
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "application/xml"])

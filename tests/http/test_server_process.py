@@ -98,9 +98,11 @@ def test_a_connection_serves_many_requests(server: ServerProcess) -> None:
     connection.close()
 
 
-def test_a_huge_body_is_refused_and_the_connection_closed(server: ServerProcess) -> None:
+@pytest.mark.parametrize("sent", [0, 20_000_000])
+def test_a_huge_body_is_refused_and_the_connection_closed(server: ServerProcess, sent: int) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
-        connection.sendall(b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 100001\r\n\r\n")
+        connection.sendall(b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 20000000\r\n\r\n")
+        connection.sendall(b"x" * sent)
         answer = b""
         while part := connection.recv(65536):
             answer += part
@@ -173,6 +175,14 @@ def test_while_draining_new_requests_are_turned_away(bundle: Path) -> None:
         text = read_all(stream).decode()
         assert '"error":"the server is shutting down"' in text
         assert server.exit_status(15) == 0
+
+
+def test_a_body_that_never_comes_does_not_hold_up_the_end(own_server: ServerProcess) -> None:
+    with socket.create_connection(("127.0.0.1", own_server.port)) as connection:
+        connection.sendall(b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+        own_server.request("GET", "/health")
+        own_server.signal(signal.SIGTERM)
+        assert own_server.exit_status(10) == 0
 
 
 def test_sigint_twice_ends_at_once(own_server: ServerProcess) -> None:

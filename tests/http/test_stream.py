@@ -54,6 +54,8 @@ def test_the_stream_field_chooses_on_the_root_path(serve: Serve) -> None:
         streamed = await client.request("POST", "/", body(max_new_tokens=2) | {"stream": True})
         assert plain.json["generated_text"] == ["ab"]
         assert [event["token"]["text"] for event in streamed.events] == ["a", "b"]
+        assert (await client.request("POST", "/", body() | {"stream": "no"})).json["param"] == "stream"
+        assert (await client.request("POST", "/generate", body() | {"stream": "no"})).status == 200
 
     serve(test)
 

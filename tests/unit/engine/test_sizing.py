@@ -61,6 +61,7 @@ def test_eos_ids_can_be_replaced() -> None:
         ({"max_request_tokens": 8193}, "context of 8192"),
         ({"max_request_tokens": 100, "max_total_tokens": 107}, "at least 108"),
         ({"max_total_tokens": 10**7}, "MB are available"),
+        ({"eos_token_ids": (2, 49152)}, "EOS ids"),
     ],
 )
 def test_wishes_that_cannot_be_met_are_refused_with_numbers(wishes: dict[str, int], words: str) -> None:

@@ -36,7 +36,12 @@ def test_penalties_apply_repetition_first() -> None:
 
 
 def test_disallowed_tokens_are_masked_before_everything_else() -> None:
-    assert adjusted(allowed_token_ids=(1, 2)) == [-1e6, -1.0, 0.5, -1e6]
+    assert adjusted(allowed_token_ids=(1, 2)) == [-1e9, -1.0, 0.5, -1e9]
+
+
+def test_a_disallowed_token_is_not_drawn_even_where_the_only_allowed_one_is_eos() -> None:
+    params = SamplingParams(allowed_token_ids=(3,), min_new_tokens=5, max_new_tokens=9)
+    assert sample_row(LOGITS, params, {}, 0, frozenset({3}), 0.5)[0] == 3
 
 
 @pytest.mark.parametrize(("generated", "masked"), [(0, True), (1, True), (2, False)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import stat
 from pathlib import Path
@@ -14,7 +15,7 @@ from server.config import RUN_DIRECTORY_VARIABLE, HttpConfig, WorkerConfig, read
 from server.drain import leave_when_quiet
 from server.engine_process import EngineProcess
 from server.errors import StartError
-from server.listener import listen, reserve, url
+from server.listener import allow_many_connections, listen, reserve, url
 from server.restarts import RestartPolicy
 from server.run_directory import run_directory
 
@@ -72,6 +73,16 @@ def test_a_long_temporary_path_does_not_break_sockets(tmp_path: Path, monkeypatc
     monkeypatch.setattr("tempfile.tempdir", str(deep))
     with run_directory() as path:
         assert len(str(path / "engine.sock")) <= 100
+
+
+def test_the_limit_of_open_files_is_raised() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, soft), hard))
+    try:
+        allow_many_connections()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_configurations_are_read_as_they_were_written(tmp_path: Path) -> None:

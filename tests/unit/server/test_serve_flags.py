@@ -9,7 +9,14 @@ import pytest
 from runtime.bundle import BundleError
 from server.cli import main
 from server.errors import StartError
-from server.serve import default_workers, ineffective_flags, refuse_unsupported, resolve_bundle, supervisor_config
+from server.serve import (
+    check_eos_ids,
+    default_workers,
+    ineffective_flags,
+    refuse_unsupported,
+    resolve_bundle,
+    supervisor_config,
+)
 from server.serve_flags import serve_parser
 
 
@@ -57,6 +64,10 @@ def test_flags_without_effect_are_told() -> None:
     assert ineffective_flags(parse("model")) == []
 
 
+def test_flags_without_effect_do_not_swallow_the_model() -> None:
+    assert parse("--max_req_input_len", "9", "--tp", "1", "model").spec == "model"
+
+
 @pytest.mark.parametrize(
     ("flags", "names"),
     [
@@ -79,6 +90,13 @@ def test_bad_flags_are_named(flags: list[str], names: str, capsys: pytest.Captur
 def test_flags_that_would_change_answers_are_refused(flags: list[str]) -> None:
     with pytest.raises(StartError, match=flags[0]):
         refuse_unsupported(parse(*flags))
+
+
+def test_eos_ids_have_to_be_in_the_vocabulary() -> None:
+    check_eos_ids((), 5)
+    check_eos_ids((0, 4), 5)
+    with pytest.raises(StartError, match="--eos_id 5"):
+        check_eos_ids((1, 5), 5)
 
 
 def test_a_model_is_named_once() -> None:

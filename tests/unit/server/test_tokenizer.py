@@ -33,6 +33,21 @@ def test_an_unusable_file_is_named(tmp_path: Path, content: str | None) -> None:
         TextCodec.load(tmp_path)
 
 
+def test_short_texts_do_not_wait_for_long_ones() -> None:
+    async def test() -> list[int]:
+        codec, order = TextCodec(toy_tokenizer()), []
+
+        async def encode(size: int) -> None:
+            await codec.encode("x" * size)
+            order.append(size)
+
+        await asyncio.gather(*(encode(size) for size in (2_000_000, 2_000_001, 2_000_002, 1)))
+        codec.close()
+        return order
+
+    assert asyncio.run(test())[0] == 1
+
+
 def test_encoding_lets_other_threads_run() -> None:
     codec = TextCodec(toy_tokenizer())
     ticks, done = [0], threading.Event()

@@ -1,0 +1,70 @@
+"""Bodies are taken whole, or refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from server.body import BodyMiddleware
+
+Messages = list[dict[str, Any]]
+
+
+def exchange(messages: Messages, *headers: tuple[bytes, bytes]) -> tuple[Messages, Messages]:
+    """What the application received and what was sent, when the client sends ``messages``; they are used up."""
+    received: Messages = []
+    sent: Messages = []
+
+    async def app(_scope: Any, receive: Any, _send: Any) -> None:
+        received.extend([await receive(), await receive()])
+
+    async def receive() -> Mapping[str, Any]:
+        return messages.pop(0)
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    with suppress(ConnectionAbortedError):
+        asyncio.run(BodyMiddleware(app, 10)({"type": "http", "headers": headers}, receive, send))
+    return received, sent
+
+
+def part(body: bytes, more: bool = True) -> dict[str, Any]:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+GONE = {"type": "http.disconnect"}
+
+
+def test_a_body_in_parts_arrives_whole() -> None:
+    received, sent = exchange([part(b"ab"), {"type": "http.request", "more_body": True}, part(b"c", False), GONE])
+    assert received == [part(b"abc", False), GONE]
+    assert sent == []
+
+
+def test_a_body_may_be_as_large_as_the_limit() -> None:
+    received, _ = exchange([part(b"x" * 10, False), GONE], (b"content-length", b"10"))
+    assert received[0]["body"] == b"x" * 10
+
+
+@pytest.mark.parametrize("length", [b"11", b"9" * 40, b"9" * 8000])
+def test_what_announces_too_much_is_refused_before_it_is_read(length: bytes) -> None:
+    received, sent = exchange([GONE], (b"content-length", length))
+    assert (received, sent[0]["status"]) == ([], 413)
+
+
+def test_a_refused_client_may_send_the_rest_so_that_it_reads_the_answer() -> None:
+    messages = [part(b"x" * 11), part(b"x" * 1000), part(b"", False)]
+    _, sent = exchange(messages)
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    assert (b"connection", b"close") in sent[0]["headers"]
+    assert messages == []
+
+
+def test_a_body_that_does_not_come_never_reaches_the_application() -> None:
+    received, sent = exchange([part(b"ab"), GONE])
+    assert (received, sent[0]["status"]) == ([], 408)
