@@ -11,7 +11,7 @@ VENV := .venv
 BIN  := $(VENV)/bin
 PIP  := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # What an installation depends on: the native library is compiled by it.
-INSTALLED_FROM := pyproject.toml setup.py constraints.txt $(wildcard packaging/*.py runtime/native/*.py runtime/native/src/*)
+INSTALLED_FROM := pyproject.toml setup.py constraints.txt $(wildcard build_backend/*.py runtime/native/*.py runtime/native/src/*)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve engine test check lint format bench parity clean

@@ -9,7 +9,7 @@ from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
-sys.path.insert(0, str(Path(__file__).parent / "packaging"))
+sys.path.insert(0, str(Path(__file__).parent / "build_backend"))
 
 from native_backend import load_compiler_module
 

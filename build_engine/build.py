@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from build_engine.bundle_key import bundle_name
-from build_engine.errors import BuildError
+from build_engine.errors import BuildError, missing_package
 from build_engine.options import BuildOptions, Profile, complete
 from build_engine.progress import Progress
 from build_engine.publish import publishing, remove_leftovers, staged
@@ -87,14 +87,15 @@ def prepare(spec: str, options: BuildOptions, progress: Progress) -> Job:
 
 
 def existing_bundle(job: Job) -> Path | None:
-    """The bundle of ``job``, if it was built already, is intact, and no new one is forced."""
+    """The bundle of ``job``, if it was built already, is intact and as verified as wished, and no new one is forced."""
     if job.options.force:
         return None
     try:
         found = open_bundle(job.target)
     except BundleError:
         return None
-    return job.target if found.manifest.key == job.key else None
+    unverified = job.options.verify and found.manifest.verification is None
+    return job.target if found.manifest.key == job.key and not unverified else None
 
 
 def run_job(job: Job, progress: Progress) -> Path:
@@ -168,9 +169,7 @@ def _compile(
     try:
         from build_engine.targets.cpu import CpuOptions, compile_cpu
     except ImportError as error:
-        raise BuildError(
-            f"building needs {error.name}; install it with: pip install 'peregrine-llm[build,cpu]'"
-        ) from None
+        raise missing_package(error) from None
     options = CpuOptions(
         precision=cast("Precision", precision), kv_dtype=profile.kv_dtype, block_size=profile.block_size
     )
@@ -185,8 +184,12 @@ def _verify(checkpoint: Checkpoint, staging: Path, block_size: int, progress: Pr
 
 def _write_texts(checkpoint: Checkpoint, staging: Path) -> None:
     """Write the files that the HTTP side reads."""
-    (staging / TOKENIZER_FILE).write_bytes(checkpoint.tokenizer_json)
+    texts = {GENERATION_CONFIG_FILE: json.dumps(checkpoint.generation_config, indent=2, ensure_ascii=False) + "\n"}
     if checkpoint.chat_template is not None:
-        (staging / CHAT_TEMPLATE_FILE).write_text(checkpoint.chat_template, "utf-8")
-    generation_config = json.dumps(checkpoint.generation_config, indent=2, ensure_ascii=False)
-    (staging / GENERATION_CONFIG_FILE).write_text(generation_config + "\n", "utf-8")
+        texts[CHAT_TEMPLATE_FILE] = checkpoint.chat_template
+    (staging / TOKENIZER_FILE).write_bytes(checkpoint.tokenizer_json)
+    for name, text in texts.items():
+        try:
+            (staging / name).write_text(text, "utf-8")
+        except UnicodeEncodeError:
+            raise BuildError(f"{checkpoint.source.path}: {name} holds half of a surrogate pair, no character") from None

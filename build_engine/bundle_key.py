@@ -17,15 +17,16 @@ from runtime.bundle.manifest import SCHEMA_VERSION
 
 _PACKAGES = ("onnx", "onnxruntime")
 _BUILDER_PARTS = (
-    "checkpoint.py",
-    "build.py",
-    "families",
-    "graph",
-    "quantize",
-    "readers",
-    "targets",
-    "tokenizers",
-    "verify",
+    "build_engine/checkpoint.py",
+    "build_engine/build.py",
+    "build_engine/families",
+    "build_engine/graph",
+    "build_engine/quantize",
+    "build_engine/readers",
+    "build_engine/targets",
+    "build_engine/tokenizers",
+    "build_engine/verify",
+    "runtime/reference",
 )
 
 
@@ -46,7 +47,7 @@ def bundle_name(name: str, source_digest: str, profile: Profile) -> str:
 
 def builder_digest() -> str:
     """SHA-256 over the sources of the builder, so that no bundle outlives the code that made it."""
-    root = Path(__file__).parent
+    root = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for part in _BUILDER_PARTS:
         path = root / part

@@ -41,6 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         progress.close()
         sys.stderr.write(f"error: {error}\n")
         return _USER_ERROR
+    except OSError as error:
+        progress.close()
+        sys.stderr.write(f"error: {error.filename or 'the system'}: {error.strerror or error}\n")
+        return _USER_ERROR
     except KeyboardInterrupt:
         progress.close()
         sys.stderr.write("error: interrupted; nothing was published\n")
@@ -100,7 +104,7 @@ def _build(arguments: argparse.Namespace, progress: Progress) -> int:
     if options.output is None and Path("models").is_dir():
         alias = Path("models") / job.name / job.profile.target
         if not link(path, alias):
-            progress.note(f"{alias} is in the way of a link to the bundle and is left alone")
+            progress.note(f"{alias} cannot be made a link to the bundle")
     if arguments.print_path:
         _say(str(path))
     elif not arguments.quiet:

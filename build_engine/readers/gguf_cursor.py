@@ -14,6 +14,7 @@ from typing import Any
 from build_engine.errors import CheckpointError
 
 MAX_STRING_BYTES = 1 << 26
+MAX_ITEMS = 1 << 23
 
 _SCALARS: dict[int, struct.Struct] = {
     0: struct.Struct("<B"),
@@ -37,6 +38,7 @@ class Cursor:
 
     def __init__(self, data: mmap.mmap | bytes, path: Path) -> None:
         self.position = 0
+        self._items = 0
         self._data = data
         self._size = len(data)
         self._path = path
@@ -90,6 +92,10 @@ class Cursor:
     def _array(self, what: str) -> list[Any]:
         kind = self.u32(f"the element type of {what}")
         count = self.u64(f"the length of {what}")
+        # NOTE: in memory an item is a Python object, many times its size in the file.
+        self._items += count
+        if self._items > MAX_ITEMS:
+            raise self.fail(f"{what} claims {count} items; at most {MAX_ITEMS} are accepted over all arrays")
         if kind == _STRING:
             return self._strings(count, what)
         if kind == _BOOL:

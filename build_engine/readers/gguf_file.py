@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import reprlib
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +17,7 @@ from build_engine.readers.gguf_encodings import ENCODINGS, UNSUPPORTED_NAMES, En
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 MAX_ENTRIES = 1 << 16
-MAX_NAME_BYTES = 1 << 16
+MAX_NAME_BYTES = 1 << 8
 MAX_DIMENSIONS = 4
 DEFAULT_ALIGNMENT = 32
 _MIN_METADATA_BYTES = 13
@@ -118,7 +119,7 @@ def _alignment(cursor: Cursor, metadata: dict[str, Any]) -> int:
     alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
     valid = type(alignment) is int and 8 <= alignment <= MAX_ENTRIES and alignment & (alignment - 1) == 0
     if not valid:
-        raise cursor.fail(f"general.alignment is {alignment!r}; it has to be a power of two of 8 or more")
+        raise cursor.fail(f"general.alignment is {reprlib.repr(alignment)}; it has to be a power of two of 8 or more")
     return int(alignment)
 
 

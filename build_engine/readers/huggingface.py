@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import reprlib
 from pathlib import Path
 from typing import Any
 
 from build_engine.checkpoint import Checkpoint
 from build_engine.errors import CheckpointError
 from build_engine.families import architecture_from_config
+from build_engine.families.fields import Fields
 from build_engine.readers.huggingface_files import CONFIG, GENERATION_CONFIG, read_json, weight_files
 from build_engine.readers.inventory import select_tensors
 from build_engine.readers.safetensors_file import read_safetensors
@@ -51,12 +53,11 @@ def open_huggingface(directory: Path, *, name: str = "", digest: str = "") -> Ch
 def config_architecture(directory: Path, config: dict[str, Any] | None = None) -> Architecture:
     """The architecture in the ``config.json`` of ``directory``, errors naming the file."""
     values = read_json(directory / CONFIG) if config is None else config
-    if "quantization_config" in values:
-        method = (values["quantization_config"] or {}).get("quant_method", "unknown")
-        raise CheckpointError(
-            f"{directory / CONFIG}: weights quantised by {method!r} are not supported; pass a float one"
-        )
     try:
+        quantised = Fields(values).table("quantization_config")
+        if quantised:
+            method = Fields(quantised).text("quant_method", "an unknown method")
+            raise CheckpointError(f"weights quantised by {method!r} are not supported; pass a float checkpoint")
         return architecture_from_config(values)
     except CheckpointError as error:
         raise CheckpointError(f"{directory / CONFIG}: {error}") from None
@@ -88,5 +89,7 @@ def _ids(path: Path, values: dict[str, Any]) -> list[int]:
     value = values.get("eos_token_id")
     listed = value if isinstance(value, list) else [] if value is None else [value]
     if not all(type(token) is int for token in listed):
-        raise CheckpointError(f"{path}: eos_token_id is {value!r}; it has to be an integer or a list of them")
+        raise CheckpointError(
+            f"{path}: eos_token_id is {reprlib.repr(value)}; it has to be an integer or a list of them"
+        )
     return list(listed)

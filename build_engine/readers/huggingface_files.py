@@ -66,7 +66,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_JSON_BYTES:
             raise CheckpointError(f"{path}: is larger than {_MAX_JSON_BYTES} bytes")
-        value = json.loads(path.read_text("utf-8"))
+        value = json.loads(path.read_text("utf-8"), parse_constant=_refuse_constant)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
@@ -74,6 +74,11 @@ def read_json(path: Path) -> dict[str, Any]:
     if type(value) is not dict:
         raise CheckpointError(f"{path}: has to hold a JSON object")
     return value
+
+
+def _refuse_constant(name: str) -> None:
+    # NOTE: Python reads NaN and Infinity, which JSON does not have and whoever reads a bundle refuses.
+    raise ValueError(f"{name} is not JSON")
 
 
 def _shards(directory: Path) -> list[Path]:
@@ -88,5 +93,7 @@ def _shards(directory: Path) -> list[Path]:
             raise CheckpointError(f"{index}: {name!r} is not the name of a safetensors file")
     missing = [name for name in names if not (directory / name).is_file()]
     if missing:
-        raise CheckpointError(f"{directory}: {len(missing)} of {len(names)} shards missing: {', '.join(missing[:4])}")
+        raise CheckpointError(
+            f"{directory}: {len(missing)} of {len(names)} shards missing: {', '.join(map(repr, missing[:4]))}"
+        )
     return [directory / name for name in names]

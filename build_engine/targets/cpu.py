@@ -20,10 +20,8 @@ from build_engine.graph import (
     WeightFile,
 )
 from build_engine.quantize import Precision
+from runtime.bundle.bundle import MODEL_FILE, WEIGHT_FILE
 from runtime.bundle.manifest import KvLayout
-
-MODEL_FILE = "model.onnx"
-WEIGHT_FILE = "weights.bin"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import reprlib
+
 from tokenizers import Tokenizer, decoders
 from tokenizers.models import BPE
 
@@ -37,6 +39,8 @@ def _merges(vocabulary: GgufVocabulary, ids: dict[str, int]) -> list[tuple[str, 
     for merge in vocabulary.merges:
         left, _, right = merge.partition(" ")
         if left not in ids or right not in ids or left + right not in ids:
-            raise CheckpointError(f"merge {merge!r} of tokenizer.ggml.merges joins tokens that do not exist")
+            raise CheckpointError(
+                f"merge {reprlib.repr(merge)} of tokenizer.ggml.merges joins tokens that do not exist"
+            )
         merges.append((left, right))
     return merges

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from tokenizers import Tokenizer
 
 from build_engine.errors import CheckpointError
+from build_engine.families.fields import Fields
 from build_engine.tokenizers.byte_level import byte_level_tokenizer
 from build_engine.tokenizers.files import TokenizerFiles
 from build_engine.tokenizers.gguf_vocabulary import GgufVocabulary, read_vocabulary
@@ -25,9 +27,9 @@ def gguf_tokenizer(metadata: Mapping[str, Any]) -> TokenizerFiles:
     Raises:
         CheckpointError: It is missing, contradicts itself, or is of a kind that is not supported.
     """
-    model = metadata.get("tokenizer.ggml.model")
+    model = Fields(metadata).text("tokenizer.ggml.model")
     if model not in _MODELS:
-        raise CheckpointError(f"tokenizer.ggml.model is {model!r}; supported are {', '.join(_MODELS)}")
+        raise CheckpointError(f"tokenizer.ggml.model is {reprlib.repr(model)}; supported are {', '.join(_MODELS)}")
     vocabulary = read_vocabulary(metadata)
     tokenizer = _MODELS[model](vocabulary)
     template = metadata.get("tokenizer.chat_template")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -92,5 +93,5 @@ def _id(metadata: Mapping[str, Any], name: str, count: int) -> int:
     if value is None:
         return -1
     if type(value) is not int or not 0 <= value < count:
-        raise CheckpointError(f"{_PREFIX}{name} is {value!r}, which is not one of the {count} tokens")
+        raise CheckpointError(f"{_PREFIX}{name} is {reprlib.repr(value)}, which is not one of the {count} tokens")
     return value

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from build_engine.errors import BuildError, CheckpointError
 from build_engine.tokenizers.files import TokenizerFiles
 
@@ -27,7 +29,16 @@ def huggingface_tokenizer(directory: Path, vocab_size: int) -> TokenizerFiles:
             larger than the model's.
         BuildError: transformers is not installed.
     """
-    tokenizer = _load(directory)
+    try:
+        return _convert(directory, _load(directory), vocab_size)
+    except BaseException as error:
+        # NOTE: a panic of the Rust library is no Exception, and its class cannot be imported.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise CheckpointError(f"{directory}: the tokenizer is corrupt: {_first_line(error)}") from None
+
+
+def _convert(directory: Path, tokenizer: Any, vocab_size: int) -> TokenizerFiles:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise CheckpointError(f"{directory}: the tokenizer ({type(tokenizer).__name__}) has no fast backend")
@@ -37,9 +48,14 @@ def huggingface_tokenizer(directory: Path, vocab_size: int) -> TokenizerFiles:
     template = tokenizer.chat_template
     if isinstance(template, dict):
         template = template.get("default")
+    if template is not None and not isinstance(template, str):
+        raise CheckpointError(f"{directory}: the chat template is not a text")
+    tokenizer_json = _within(backend.to_str(), vocab_size)
+    if max(Tokenizer.from_str(tokenizer_json.decode()).encode("a").ids, default=0) >= vocab_size:
+        raise CheckpointError(f"{directory}: the tokenizer puts ids around a text that the model does not have")
     eos, bos = tokenizer.eos_token_id, tokenizer.bos_token_id
     return TokenizerFiles(
-        tokenizer_json=_within(backend.to_str(), vocab_size),
+        tokenizer_json=tokenizer_json,
         vocab_size=vocab_size,
         chat_template=template or None,
         eos_token_ids=() if eos is None or eos >= vocab_size else (int(eos),),
@@ -68,7 +84,8 @@ def _load(directory: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises whatever its tokenizer classes raise
-        reason = str(error).strip().splitlines()
-        raise CheckpointError(
-            f"{directory}: the tokenizer cannot be loaded: {reason[0] if reason else error!r}"
-        ) from None
+        raise CheckpointError(f"{directory}: the tokenizer cannot be loaded: {_first_line(error)}") from None
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), repr(error))

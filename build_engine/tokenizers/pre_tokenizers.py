@@ -5,6 +5,7 @@ The regular expressions are those of the models' own ``tokenizer.json``.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -82,5 +83,5 @@ def pre_tokenizer(name: str) -> PreTokenizer:
     """
     if name not in PRE_TOKENIZERS:
         known = ", ".join(PRE_TOKENIZERS)
-        raise CheckpointError(f"tokenizer.ggml.pre is {name!r}; supported are {known}")
+        raise CheckpointError(f"tokenizer.ggml.pre is {reprlib.repr(name)}; supported are {known}")
     return PRE_TOKENIZERS[name]

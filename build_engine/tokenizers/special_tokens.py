@@ -30,7 +30,10 @@ def set_post_processor(tokenizer: Tokenizer, vocabulary: GgufVocabulary, *, add_
     eos = _wanted(vocabulary, "add_eos_token", False, eos_id)
     if bos or eos:
         template = [*(token for token, _ in bos), "$A", *(token for token, _ in eos)]
-        tokenizer.post_processor = TemplateProcessing(single=template, special_tokens=bos + eos)
+        try:
+            tokenizer.post_processor = TemplateProcessing(single=template, special_tokens=bos + eos)
+        except ValueError as error:
+            raise CheckpointError(f"the special tokens {bos + eos} cannot be put around a text: {error}") from None
 
 
 def _wanted(vocabulary: GgufVocabulary, key: str, default: bool, token_id: int) -> list[tuple[str, int]]:

@@ -10,12 +10,14 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from build_engine.checkpoint import Checkpoint
+from build_engine.errors import BuildError
 from build_engine.graph import Progress
 from build_engine.verify.divergence import Divergence
 from build_engine.verify.schedule import blocks_of, forced_steps
 from runtime.bundle.manifest import Verification
 from runtime.executors import StepInputs
 from runtime.executors.ort import OrtModel
+from runtime.native import NativeLibraryError, active_isa
 from runtime.reference.decoder import ReferenceDecoder
 
 _CHUNK = 48
@@ -42,7 +44,14 @@ def verify_bundle(
         checkpoint: What the bundle was built from.
         block_size: Tokens in one of the engine's KV blocks.
         progress: Called as ``("verify", tokens_done, tokens)``.
+
+    Raises:
+        BuildError: The native operators are missing or cannot run here.
     """
+    try:
+        active_isa()
+    except NativeLibraryError as error:
+        raise BuildError(str(error)) from None
     texts = _encode(checkpoint)
     blocks = blocks_of(texts, block_size)
     # NOTE: threads that spin between steps would take the cores from the reference's matrix products.

@@ -7,9 +7,11 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from build_engine.errors import BuildError
 from runtime.bundle.manifest import Verification
 
 _ROWS_AT_ONCE = 32  # a vocabulary is large, and the sums are in float64
+_MAX_LOSS = 700.0  # exp overflows beyond
 
 
 class Divergence:
@@ -36,7 +38,13 @@ class Divergence:
             reference: Logits, float32 ``[T, V]``.
             engine: Logits, float32 ``[T, V]``.
             next_ids: int64 ``[T]``: the token that followed, -1 where none did.
+
+        Raises:
+            BuildError: A logit is not finite.
         """
+        for logits, whose in ((reference, "the model's (in float32)"), (engine, "the engine's")):
+            if not np.isfinite(logits).all():
+                raise BuildError(f"{whose} logits are not finite: a KV cache of float32 or other weights are needed")
         for start in range(0, len(reference), _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)
             self._add_rows(reference[rows], engine[rows], next_ids[rows])
@@ -68,8 +76,8 @@ class Divergence:
             mean_kl=self._kl / max(self._tokens, 1),
             top1_agreement=self._agreed / max(self._tokens, 1),
             flip_gap=self._flip_gap,
-            perplexity=math.exp(self._engine_loss / predicted),
-            reference_perplexity=math.exp(self._reference_loss / predicted),
+            perplexity=math.exp(min(self._engine_loss / predicted, _MAX_LOSS)),
+            reference_perplexity=math.exp(min(self._reference_loss / predicted, _MAX_LOSS)),
         )
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from runtime.bundle.bundle import MODEL_FILE
 from runtime.executors.rows import StepInputs
 from runtime.native import library_path
 
 Pool = npt.NDArray[Any]
 
-MODEL_FILE = "model.onnx"
 _ELEMENT_TYPES = {"tensor(float16)": np.float16, "tensor(float)": np.float32}
 
 

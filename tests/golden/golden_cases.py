@@ -63,5 +63,7 @@ CASES = (
     GoldenCase("llama-biased", "llama", {"attention_bias": True, "output_bias": True, "mlp_bias": True}),
     GoldenCase("mistral", "mistral"),
     GoldenCase("qwen2", "qwen2"),
+    GoldenCase("qwen2-windows", "qwen2", {"sliding_windows": (0, 7), "tied_embeddings": False}),
     GoldenCase("qwen3", "qwen3"),
+    GoldenCase("qwen3-biased", "qwen3", {"attention_bias": True, "output_bias": True, "tied_embeddings": True}),
 )

@@ -13,11 +13,19 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from build_engine.checkpoint import Checkpoint
 from runtime.bundle.architecture import Architecture
 
+
+def _windows(architecture: Architecture) -> dict[str, Any]:
+    if not architecture.sliding_windows:
+        return {"use_sliding_window": False}
+    kinds = ["sliding_attention" if window else "full_attention" for window in architecture.sliding_windows]
+    return {"use_sliding_window": True, "sliding_window": max(architecture.sliding_windows), "layer_types": kinds}
+
+
 _OPTIONS: dict[str, Any] = {
     "llama": lambda a: {"attention_bias": a.attention_bias, "mlp_bias": a.mlp_bias},
     "mistral": lambda a: {"sliding_window": a.sliding_windows[0]},
-    "qwen2": lambda a: {"use_sliding_window": False},
-    "qwen3": lambda a: {"use_sliding_window": False, "attention_bias": a.attention_bias},
+    "qwen2": _windows,
+    "qwen3": lambda a: {**_windows(a), "attention_bias": a.attention_bias},
 }
 
 

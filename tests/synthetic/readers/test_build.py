@@ -14,6 +14,7 @@ from build_engine.cli import main
 from build_engine.errors import BuildError
 from build_engine.options import BuildOptions
 from runtime.bundle import find_bundle, open_bundle
+from runtime.native import NativeLibraryError
 
 ROOT = Path(__file__).parents[3]
 BUILD_UNTIL_TOLD = """
@@ -75,6 +76,16 @@ def test_a_second_build_finds_the_first(gguf: Path, monkeypatch: pytest.MonkeyPa
     assert build_bundle(str(gguf), BuildOptions(verify=False)) == first
 
 
+def test_a_bundle_that_was_not_verified_is_built_again_for_who_wants_that(gguf: Path) -> None:
+    path = build_bundle(str(gguf), BuildOptions(verify=False))
+    assert open_bundle(path).manifest.verification is None
+    assert build_bundle(str(gguf)) == path
+    assert open_bundle(path).manifest.verification is not None
+    inode = path.stat().st_ino
+    build_bundle(str(gguf), BuildOptions(verify=False))
+    assert path.stat().st_ino == inode
+
+
 def test_a_damaged_or_forced_bundle_is_built_again(gguf: Path) -> None:
     options = BuildOptions(verify=False)
     path = build_bundle(str(gguf), options)
@@ -110,6 +121,48 @@ def test_a_build_that_fails_leaves_nothing(
     with pytest.raises((KeyboardInterrupt, BuildError)):
         build_bundle(str(gguf))
     assert bundles(tmp_path) == []
+
+
+def test_half_a_surrogate_pair_is_one_message(tmp_path: Path) -> None:
+    folder = write_directory(tmp_path / "tiny-hf")
+    (folder / "generation_config.json").write_text('{"a": "\\ud800"}')
+    with pytest.raises(BuildError, match=r"generation_config\.json holds half of a surrogate pair"):
+        build_bundle(str(folder), BuildOptions(verify=False))
+    assert bundles(tmp_path) == []
+
+
+def test_a_full_disk_is_one_message_and_leaves_nothing(gguf: Path, tmp_path: Path) -> None:
+    limited = (
+        "import resource, sys; from build_engine.cli import main; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536)); raise SystemExit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", limited, "build", str(gguf), "--quiet"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.endswith(": File too large\n")
+    assert done.stderr.count("\n") == 1
+    assert bundles(tmp_path) == []
+
+
+@pytest.mark.parametrize("command", ["build", "verify"])
+def test_an_instruction_set_that_is_not_there_is_one_message(
+    gguf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    path = build_bundle(str(gguf), BuildOptions(verify=False))
+    monkeypatch.setattr("build_engine.verify.compare.active_isa", _no_library)
+    arguments = ["build", str(gguf), "--quiet", "--force"] if command == "build" else ["verify", str(path), "--quiet"]
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == "error: the library is gone\n"
+
+
+def _no_library() -> str:
+    raise NativeLibraryError("the library is gone")
 
 
 def test_a_build_that_cannot_fit_is_refused_before_it_starts(
@@ -192,6 +245,8 @@ def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["build", "nothing"], "neither a recipe"),
         (["build", "tiny.gguf", "--target", "tensorrt"], "cannot be built by this version; targets: cpu"),
         (["build", "tiny.gguf", "--precision", "import", "--output", "thesis"], "not an engine bundle"),
+        (["build", "a" * 5000], "cannot be looked up"),
+        (["inspect", "a" * 5000], "File name too long"),
         (["inspect", "nothing"], "neither an engine bundle nor the name of a built model"),
         (["verify", "thesis"], "neither an engine bundle"),
     ],

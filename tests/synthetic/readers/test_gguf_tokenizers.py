@@ -54,6 +54,26 @@ def test_digits_are_split_as_each_model_was_trained(pre: str, expected: list[str
     assert pieces(byte_level(pre=(STRING, pre)), "a 1234567 b") == expected
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": ((ARRAY, STRING), ["gpt2"])}, "tokenizer.ggml.model is ['gpt2']"),
+        ({"model": (STRING, "bert")}, "tokenizer.ggml.model is 'bert'"),
+        ({"pre": ((ARRAY, STRING), ["smollm"])}, "tokenizer.ggml.pre is ['smollm']"),
+    ],
+)
+def test_kinds_that_are_not_known_are_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        byte_level(**changes)
+    assert said in str(caught.value)
+
+
+def test_a_beginning_token_that_a_template_cannot_hold_is_refused() -> None:
+    tokens = {key: value for key, _, value in tokenizer_metadata()}["tokenizer.ggml.tokens"]
+    with pytest.raises(CheckpointError, match="cannot be put around a text"):
+        byte_level(tokens=((ARRAY, STRING), ["a:b c", *tokens[1:]]), add_bos_token=(BOOL, True))
+
+
 def test_merges_are_applied_in_their_order() -> None:
     tokenizer = byte_level()
     assert tokenizer.encode("the the").tokens == ["t", "he", "Ġt", "he"]

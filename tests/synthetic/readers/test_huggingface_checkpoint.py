@@ -69,7 +69,7 @@ def test_shards_make_one_checkpoint(folder: Path) -> None:
 def test_a_missing_shard_is_named(folder: Path) -> None:
     write_directory(folder, shards=3)
     (folder / "model-00002-of-00003.safetensors").unlink()
-    assert "1 of 3 shards missing: model-00002-of-00003.safetensors" in refused(folder)
+    assert "1 of 3 shards missing: 'model-00002-of-00003.safetensors'" in refused(folder)
 
 
 @pytest.mark.parametrize("file", ["../model.safetensors", "model.bin", "/model.safetensors"])
@@ -176,6 +176,45 @@ def test_end_ids_come_from_both_configurations_for_chat_models_alone(
     assert checkpoint.bos_token_id == 0
 
 
+@pytest.mark.parametrize(
+    ("value", "said"), [("gptq", "has to be an object"), ([1], "has to be an object"), ({"a": 1}, "an unknown method")]
+)
+def test_a_quantisation_of_any_kind_is_refused(folder: Path, value: Any, said: str) -> None:
+    assert said in refused(write_directory(folder, quantization_config=value))
+
+
+@pytest.mark.parametrize("value", [None, {}])
+def test_an_empty_quantisation_is_none(folder: Path, value: Any) -> None:
+    assert open_checkpoint(write_directory(folder, quantization_config=value)).architecture.family == "llama"
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json"])
+def test_numbers_that_json_does_not_have_are_refused(folder: Path, name: str) -> None:
+    write_directory(folder)
+    (folder / name).write_text('{"temperature": Infinity}')
+    assert f"{name}: is not valid JSON: Infinity" in refused(folder)
+
+
+def test_a_chat_template_has_to_be_a_text(folder: Path) -> None:
+    write_directory(folder)
+    path = folder / "tokenizer_config.json"
+    write_json(path, json.loads(path.read_text()) | {"chat_template": 5})
+    assert "chat template" in refused(folder)
+
+
+def test_a_post_processor_cannot_add_ids_that_the_model_does_not_have(folder: Path) -> None:
+    write_directory(folder)
+    contents = json.loads((folder / "tokenizer.json").read_text())
+    contents["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<x>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [],
+        "special_tokens": {"<x>": {"id": "<x>", "ids": [260], "tokens": ["<x>"]}},
+    }
+    write_json(folder / "tokenizer.json", contents)
+    assert "puts ids around a text" in refused(folder)
+
+
 @pytest.mark.parametrize("eos", ["</s>", [1, None], 5000, -1])
 def test_end_ids_have_to_be_tokens(folder: Path, eos: Any) -> None:
     assert "eos_token_id" in refused(write_directory(folder, eos_token_id=eos))
@@ -205,6 +244,14 @@ def test_a_directory_without_a_usable_tokenizer_is_refused(folder: Path, text: s
     if text is not None:
         (folder / "tokenizer.json").write_text(text)
     assert "tokenizer" in refused(folder)
+
+
+def test_a_panic_of_the_tokenizer_library_is_one_message(folder: Path) -> None:
+    write_directory(folder)
+    contents = json.loads((folder / "tokenizer.json").read_text())
+    contents["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
+    write_json(folder / "tokenizer.json", contents)
+    assert "the tokenizer is corrupt: Precompiled" in refused(folder)
 
 
 def test_added_tokens_beyond_the_embeddings_are_left_out(folder: Path) -> None:

@@ -121,12 +121,24 @@ def test_both_layouts_of_rotary_settings_are_read(changes: dict[str, Any]) -> No
     )
 
 
-def test_old_linear_scaling_and_partial_rotation_are_read() -> None:
-    architecture = architecture_from_config(
-        config(rope_scaling={"type": "linear", "factor": 4.0}, partial_rotary_factor=0.5)
-    )
-    assert architecture.rope_scaling == RopeScaling(kind="linear", factor=4.0)
-    assert architecture.rope_dim == 8
+def test_old_linear_scaling_is_read_and_counts_before_the_new_layout_as_in_transformers() -> None:
+    linear = {"type": "linear", "factor": 4.0}
+    new = {"rope_type": "default", "rope_theta": 77.0}
+    for changes in ({"rope_scaling": linear}, {"rope_scaling": linear, "rope_parameters": new}):
+        architecture = architecture_from_config(config(**changes))
+        assert architecture.rope_scaling == RopeScaling(kind="linear", factor=4.0)
+        assert architecture.rope_theta == 10000.0
+    assert architecture_from_config(config(rope_scaling={}, rope_parameters=new)).rope_theta == 77.0
+
+
+@pytest.mark.parametrize(("changes", "context"), [({}, 512), ({"original_max_position_embeddings": 64}, 64)])
+def test_the_original_context_of_llama3_scaling_is_where_transformers_finds_it(
+    changes: dict[str, Any], context: int
+) -> None:
+    table = {key: value for key, value in LLAMA3.items() if key != "original_max_position_embeddings"}
+    scaling = architecture_from_config(config(rope_scaling=table, **changes)).rope_scaling
+    assert scaling is not None
+    assert scaling.original_context_length == context
 
 
 @pytest.mark.parametrize(
@@ -139,7 +151,17 @@ def test_old_linear_scaling_and_partial_rotation_are_read() -> None:
         ({"hidden_size": -64}, "hidden_size"),
         ({"hidden_size": True}, "hidden_size"),
         ({"num_hidden_layers": 1 << 40}, "num_hidden_layers"),
-        ({"num_hidden_layers": 5000}, "5000 layers"),
+        ({"num_hidden_layers": 5000}, "num_hidden_layers is 5000"),
+        ({"hidden_size": "x" * 10_000}, "hidden_size is 'xxx"),
+        ({"architectures": [["LlamaForCausalLM"]]}, "architectures is [['Llama"),
+        ({"architectures": "LlamaForSequenceClassification"}, "LlamaForCausalLM"),
+        ({"model_type": ["llama"]}, "model_type is ['llama']"),
+        ({"rms_norm_eps": 10**400}, "rms_norm_eps"),
+        ({"rms_norm_eps": float("inf")}, "rms_norm_eps"),
+        ({"head_dim": 8192}, "4 heads of 8192"),
+        ({"rope_scaling": LLAMA3 | {"low_freq_factor": 4.0}}, "low_freq_factor 4.0"),
+        ({"rope_parameters": {"full_attention": LLAMA3}}, "differ from layer to layer"),
+        ({"rope_scaling": {"type": "linear", "factor": 4.0, "partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
         ({"num_key_value_heads": 3}, "4 query heads"),
         ({"head_dim": 15}, "even"),
         ({"rms_norm_eps": 0}, "rms_norm_eps"),
@@ -148,12 +170,14 @@ def test_old_linear_scaling_and_partial_rotation_are_read() -> None:
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope scaling 'yarn'"),
         ({"rope_scaling": {"rope_type": "linear"}}, "factor is missing"),
         ({"rope_scaling": [1]}, "rope_scaling"),
-        ({"partial_rotary_factor": 2.0}, "rotating dimensions"),
+        ({"partial_rotary_factor": 1e308}, "partial_rotary_factor"),
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings"),
     ],
 )
 def test_unusable_values_are_refused_by_name(changes: dict[str, Any], said: str) -> None:
-    assert said in refused(config() | changes)
+    message = refused(config() | changes)
+    assert said in message
+    assert len(message) < 200
 
 
 @pytest.mark.parametrize("kinds", [["full_attention"], ["full_attention"] * 3 + ["chunked_attention"]])

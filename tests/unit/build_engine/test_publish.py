@@ -96,7 +96,11 @@ def test_an_old_bundle_is_replaced(target: Path) -> None:
 def test_what_is_no_bundle_is_left_alone(target: Path, tmp_path: Path) -> None:
     target.mkdir(parents=True)
     (target / "thesis.txt").write_text("ten years of work")
-    with pytest.raises(BuildError, match="not an engine bundle; it is left alone"):
+    with pytest.raises(BuildError, match=r"not an engine bundle: it holds 'thesis.txt'; it is left alone"):
+        publish(target, "x")
+    assert (target / "thesis.txt").exists()
+    (target / "manifest.json").write_text('{"manifest_version": 3}')  # of a browser extension
+    with pytest.raises(BuildError, match="it is left alone"):
         publish(target, "x")
     assert (target / "thesis.txt").exists()
     alias = tmp_path / "alias"
@@ -108,9 +112,42 @@ def test_what_is_no_bundle_is_left_alone(target: Path, tmp_path: Path) -> None:
 def test_a_killed_build_publishes_nothing_and_is_cleaned_up_by_the_next(target: Path) -> None:
     kill(builder(target))
     (leftover,) = target.parent.iterdir()
-    assert leftover.name.startswith(".staging-some-bundle-")
+    assert leftover.name.startswith(".peregrine-staging-some-bundle-")
     remove_leftovers(target.parent)
     assert list(target.parent.iterdir()) == []
+
+
+def test_folders_that_only_look_like_leftovers_are_kept(tmp_path: Path) -> None:
+    for name in (".staging-area", ".peregrine-staging-area", ".peregrine-staging-x-1234"):
+        (tmp_path / name).mkdir()
+    remove_leftovers(tmp_path)
+    assert len([path for path in tmp_path.iterdir() if "staging" in path.name]) == 3
+
+
+def test_a_damaged_bundle_in_the_cache_is_replaced_even_without_its_manifest(tmp_path: Path) -> None:
+    target = tmp_path / "cache" / "bundles" / "some-bundle"
+    target.mkdir(parents=True)
+    (target / "other").write_text("x")
+    publish(target, "new")
+    assert [path.name for path in target.iterdir()] == ["manifest.json"]
+
+
+def test_the_old_bundle_comes_back_when_the_new_one_cannot_be_put_in_its_place(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(target, "old")
+    rename = Path.rename
+
+    def fail_into_place(self: Path, other: Path) -> Path:
+        if other == target and (self / "manifest.json").read_text() == "new":
+            raise OSError(5, "Input/output error")
+        return rename(self, other)
+
+    monkeypatch.setattr(Path, "rename", fail_into_place)
+    with pytest.raises(OSError, match="Input/output"):
+        publish(target, "new")
+    assert (target / "manifest.json").read_text() == "old"
+    assert list(target.parent.iterdir()) == [target]
 
 
 def test_the_staging_of_a_living_build_is_kept(target: Path) -> None:
@@ -157,6 +194,8 @@ def test_links_are_replaced_but_nothing_else_is(target: Path, tmp_path: Path) ->
     alias.mkdir()
     assert not link(target, alias)
     assert [path.name for path in alias.parent.iterdir()] == ["cpu"]
+    (alias / "file").write_text("")
+    assert not link(target, alias / "file" / "cpu")
 
 
 def test_a_folder_that_cannot_be_made_is_one_message(tmp_path: Path) -> None:

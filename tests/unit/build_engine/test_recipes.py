@@ -75,6 +75,7 @@ def test_a_name_is_not_a_path(name: str) -> None:
         ("some_model/model.gguf", "/model.gguf", "not a relative path"),
         ("some_model/model.gguf", "", "not a relative path"),
         ("[source]", "[source", "some.toml"),
+        ("[source]", f"x = {'[' * 100_000}", "some.toml"),
         ("[source]", "[build]\nprecision = 'fp8'\n[source]", "fp8"),
         ("[source]", "[build]\nthreads = 2\n[source]", "threads"),
     ],

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,8 @@ def test_a_recipe_file_may_name_a_checkpoint_beside_it(tmp_path: Path) -> None:
 
 def test_what_is_no_checkpoint_is_refused_saying_what_to_pass(tmp_path: Path) -> None:
     assert "neither a recipe (smollm2-135m-instruct" in refused("no-such-model")
+    assert "cannot be looked up" in refused("a" * 5000)
+    assert "cannot be looked up" in refused("~no-such-user/model.gguf")
     onnx = tmp_path / "model.onnx"
     onnx.write_bytes(b"")
     assert "pass the checkpoint it was made from" in refused(onnx)
@@ -67,6 +70,16 @@ def test_what_is_no_checkpoint_is_refused_saying_what_to_pass(tmp_path: Path) ->
     assert "no config.json" in refused(empty)
     (empty / "x.gguf").write_bytes(b"GGUF")
     assert f"pass one of them, e.g. {empty / 'x.gguf'}" in refused(empty)
+
+
+def test_a_package_that_building_needs_is_named_where_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "some.gguf"
+    path.write_bytes(b"GGUF")
+    monkeypatch.setitem(sys.modules, "build_engine.readers.gguf", None)
+    with pytest.raises(BuildError, match=r"building needs build_engine\.readers\.gguf; .*pip install"):
+        resolve_source(str(path)).open()
 
 
 def test_digests_of_both_kinds_follow_the_content(tmp_path: Path) -> None:

@@ -103,6 +103,8 @@ def test_a_shortened_or_missing_file_is_noticed(bundle: Path) -> None:
     assert "has 1 bytes" in refused(bundle)
     (bundle / "weights.bin").unlink()
     assert "weights.bin cannot be read" in refused(bundle)
+    os.mkfifo(bundle / "weights.bin")
+    assert "weights.bin cannot be read: not a regular file" in refused(bundle, verify=True)
 
 
 def test_a_copied_bundle_is_checked_once_and_stamped_again(bundle: Path, tmp_path: Path) -> None:
@@ -145,7 +147,19 @@ def test_another_schema_version_says_which_is_needed(bundle: Path) -> None:
     assert "build 'some recipe' --force" in message
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"schema": 1}', '{"schema": "1"}', "{" * 100_000, " " * (1 << 21)])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        '{"schema": 1}',
+        '{"schema": "1"}',
+        "{" * 100_000,
+        '{"schema": 1, "source":' + '{"a":' * 100_000,
+        " " * (1 << 21),
+    ],
+)
 def test_a_broken_manifest_is_one_message(bundle: Path, text: str) -> None:
     (bundle / "manifest.json").write_text(text)
     assert "manifest" in refused(bundle)

@@ -36,6 +36,13 @@ def test_zero_groups_stay_zero(rounding) -> None:
     assert not np.any(rounding(weights).float32()[:, :32])
 
 
+@pytest.mark.parametrize("rounding", [round_int8, round_int4])
+@pytest.mark.parametrize("size", [1e-45, 1e-42, 1e-38])
+def test_groups_whose_scale_would_underflow_are_zero(rounding, size: float) -> None:
+    weights = np.linspace(-size, size, 32, dtype=np.float32)[None]
+    assert np.abs(rounding(weights).float32() - weights).max() <= size
+
+
 @given(st.floats(-8, 8), st.floats(1e-3, 4))
 def test_int4_holds_any_position_of_the_values_to_a_fifteenth_of_their_span(centre: float, width: float) -> None:
     weights = (centre + width * np.linspace(-1, 1, 32)).astype(np.float32)[None]

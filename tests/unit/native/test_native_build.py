@@ -122,7 +122,7 @@ def test_the_build_needs_the_standard_library_alone() -> None:
 
 
 def load_backend() -> object:
-    path = Path(build.__file__).parents[2] / "packaging" / "native_backend.py"
+    path = Path(build.__file__).parents[2] / "build_backend" / "native_backend.py"
     spec = importlib.util.spec_from_file_location("backend_under_test", path)
     assert spec is not None
     assert spec.loader is not None
@@ -131,7 +131,7 @@ def load_backend() -> object:
     return module
 
 
-@pytest.mark.skipif(not (Path(build.__file__).parents[2] / "packaging").is_dir(), reason="needs the source tree")
+@pytest.mark.skipif(not (Path(build.__file__).parents[2] / "build_backend").is_dir(), reason="needs the source tree")
 def test_the_backend_asks_for_zig_only_without_a_compiler(no_compiler: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("setuptools.build_meta", reason="needs setuptools")
     backend = load_backend()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from build_engine.errors import BuildError
 from build_engine.verify.divergence import Divergence
 
 _LOGITS = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]], np.float32))
@@ -40,6 +41,22 @@ def test_positions_may_come_in_any_portions() -> None:
         parts.add(reference[part], engine[part], following[part])
     for name in ("tokens", "mean_kl", "top1_agreement", "perplexity", "reference_perplexity"):
         assert getattr(parts.result(), name) == pytest.approx(getattr(whole.result(), name))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_logits_that_are_not_finite_are_refused_and_not_published(value: float) -> None:
+    broken = _LOGITS.copy()
+    broken[1, 2] = value
+    with pytest.raises(BuildError, match="the engine's logits are not finite"):
+        Divergence().add(_LOGITS, broken, np.array([0, 0]))
+    with pytest.raises(BuildError, match="the model's"):
+        Divergence().add(broken, _LOGITS, np.array([0, 0]))
+
+
+def test_a_hopeless_perplexity_stays_a_number() -> None:
+    divergence = Divergence()
+    divergence.add(_LOGITS * 1e4, _LOGITS * 1e4, np.array([1, 0]))
+    assert 1e300 < divergence.result().perplexity < np.inf
 
 
 def test_nothing_compared_is_no_division_by_zero() -> None:
