@@ -265,7 +265,7 @@ def test_mistakes_are_one_line_and_status_2(
 
 
 def test_finding_an_existing_bundle_imports_nothing_heavy(gguf: Path) -> None:
-    path = build_bundle(str(gguf), BuildOptions(verify=False))
+    path = build_bundle(str(gguf))
     code = (
         "import sys; from build_engine.cli import main; status = main(sys.argv[1:]); "
         "heavy = {'numpy', 'onnx', 'onnxruntime', 'tokenizers', 'transformers'} & set(sys.modules); "
