@@ -33,7 +33,7 @@ async def run(workload: Workload, port: int, rng: random.Random) -> dict[str, fl
     gaps = [b - a for result in results for a, b in zip(result.token_times, result.token_times[1:], strict=False)]
     return {
         "output_tokens_per_s": workload.requests * workload.output / seconds,
-        "prompt_tokens_per_s": workload.requests * workload.prompt / statistics.mean(r.first_token for r in results),
+        "prompt_tokens_per_s": workload.requests * workload.prompt / max(result.first_token for result in results),
         "first_token_ms": 1000 * statistics.mean(result.first_token for result in results),
         "between_tokens_ms": 1000 * statistics.median(gaps) if gaps else 0.0,
     }

@@ -22,6 +22,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         max_queued: Requests that may wait before new ones are refused.
         max_step_tokens: Tokens computed in one step; prompts are cut into chunks to fit.
         threads: Compute threads; ``None`` uses every core the process may run on.
+        spinning: Let idle compute threads spin between two operators.
         admission: Admission policy: ``future_peak`` (LightLLM's rule) or ``aggressive``.
         token_ratio: LightLLM's ``router_token_ratio``: KV load from which the server counts as busy and reserves
             ``max_new_tokens`` for everybody; 0 is always busy, so nothing is ever preempted.
@@ -43,6 +44,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_queued: Annotated[int, msgspec.Meta(ge=0)] = 1000
     max_step_tokens: Count | None = None
     threads: Count | None = None
+    spinning: bool = True
     admission: Literal["future_peak", "aggressive"] = "future_peak"
     token_ratio: float = 0.0
     router_max_new_tokens: Count = 1024

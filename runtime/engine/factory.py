@@ -72,6 +72,7 @@ def _from_bundle(config: EngineConfig, threads: int) -> tuple[EngineLimits, Host
         num_blocks=limits.max_total_tokens // limits.block_size,
         max_logit_rows=limits.max_running + _SPARE_LOGIT_ROWS,
         threads=threads,
+        spinning=config.spinning,
     )
     return limits, model, [f"model {manifest.name}: {manifest.precision}, {threads} threads"]
 

@@ -1,0 +1,85 @@
+"""Where the time of a step goes, in process and without HTTP: ``python -m benchmarks.steps``."""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from runtime.config import EngineConfig
+from runtime.engine.core import EngineCore
+from runtime.engine.factory import build_engine
+from runtime.executors.host import HostExecutor
+from runtime.messages import AddRequest
+from runtime.request import SamplingParams
+
+
+def timed(owner: Any, name: str, spent: Counter[str]) -> None:
+    """Add the time of each call of ``owner.name`` to ``spent``."""
+    call: Callable[..., object] = getattr(owner, name)
+
+    def wrapper(*args: object) -> object:
+        began = time.perf_counter()
+        try:
+            return call(*args)
+        finally:
+            spent[name] += time.perf_counter() - began  # type: ignore[assignment]
+
+    setattr(owner, name, wrapper)
+
+
+def decode(core: EngineCore, streams: int, spent: Counter[str]) -> dict[str, float]:
+    """Prompts of 128 tokens in, then 128 tokens out; returns seconds a decode step, in all and by part."""
+    rng = np.random.default_rng(streams)
+    params = SamplingParams(max_new_tokens=128, ignore_eos=True)
+    for number in range(streams):
+        core.add(b"", AddRequest(number, rng.integers(100, 40000, 128).tolist(), params))
+    while core.scheduler.waiting or not all(sequence.decoding for sequence in core.scheduler.running):
+        core.step()
+    spent.clear()
+    steps, began = 0, time.perf_counter()
+    while len(core.scheduler.running) == streams:
+        core.step()
+        steps += 1
+    figures = {part: seconds / steps for part, seconds in spent.items()}
+    figures["step"] = (time.perf_counter() - began) / steps
+    while core.has_work:
+        core.step()
+    return figures
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="smollm2-135m-instruct")
+    args = parser.parse_args()
+    build = [sys.executable, "-m", "build_engine", "build", args.model, "--print-path"]
+    bundle = subprocess.run(build, check=True, stdout=subprocess.PIPE, text=True).stdout.split()[-1]
+    core, _ = build_engine(EngineConfig(bundle=bundle, socket="", prefix_cache=False))
+    assert isinstance(core.executor, HostExecutor)
+    spent: Counter[str] = Counter()
+    timed(core.executor.model, "forward", spent)
+    timed(core.executor._sampler, "sample", spent)  # noqa: SLF001
+    print(f"{'streams':>8}{'step ms':>10}{'graph ms':>10}{'sampling ms':>13}{'the rest ms':>13}{'tokens/s':>10}")
+    for streams in (1, 2, 4, 8, 16, 32):
+        decode(core, streams, spent)
+        seconds = decode(core, streams, spent)
+        rest = seconds["step"] - seconds["forward"] - seconds["sample"]
+        times = (1e3 * value for value in (seconds["step"], seconds["forward"], seconds["sample"], rest))
+        print(
+            f"{streams:>8}"
+            + "{:>10.2f}{:>10.2f}{:>13.2f}{:>13.2f}".format(*times)
+            + f"{streams / seconds['step']:>10.0f}"
+        )
+    print(f"peak resident memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
