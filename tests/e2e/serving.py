@@ -27,9 +27,11 @@ class Server:
         command = [sys.executable, "-m", "server", model, "--port", str(self.port), *flags]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.log: list[str] = []
+        self._serving = threading.Event()
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
-        self.wait_healthy(START_SECONDS)
+        self._serving.wait(START_SECONDS)
+        self.wait_healthy(10)
 
     @property
     def url(self) -> str:
@@ -37,7 +39,11 @@ class Server:
 
     def _read_log(self) -> None:
         assert self.process.stdout is not None
-        self.log.extend(self.process.stdout)
+        for line in self.process.stdout:
+            self.log.append(line)
+            if "serving" in line:
+                self._serving.set()
+        self._serving.set()  # it has ended: whoever waits is to see why
 
     def wait_healthy(self, seconds: float) -> float:
         """Seconds until ``/health`` answers 200; fails after ``seconds``."""
