@@ -16,7 +16,8 @@ from runtime.bundle.manifest import Source
 class CheckpointTensor(Protocol):
     """One weight, not read before it is asked for.
 
-    ``encoding`` is one of ``f32 f16 bf16 q4_0 q4_1 q8_0``. Rows are output features, as in Hugging Face checkpoints.
+    ``encoding`` is one of ``f32 f16 bf16 q4_0 q4_1 q8_0 q4_k q5_k q6_k iq4_nl``. Rows are output features, as
+    in Hugging Face checkpoints.
     """
 
     name: str
@@ -37,8 +38,8 @@ class QuantBlocks:
     """A matrix in blocks of 32 along its columns: ``w = scale * q + offset``.
 
     Attributes:
-        values: int16 ``[rows, columns / 32, 32]``: the stored integers (0..15 for Q4_1, -8..7 for Q4_0,
-            -127..127 for Q8_0).
+        values: int16 ``[rows, columns / 32, 32]``: the stored integers (0..15 for Q4_1 and Q4_K, 0..31 for Q5_K, -8..7
+            for Q4_0, -127..127 for Q8_0 and IQ4_NL; for Q6_K times their part's scale).
         scales: float32 ``[rows, columns / 32]``.
         offsets: float32 ``[rows, columns / 32]``, or ``None`` where the format has none.
     """

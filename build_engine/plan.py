@@ -13,7 +13,7 @@ from build_engine.options import Profile
 
 GROUP = 32
 _KV_BYTES = {"float16": 2, "float32": 4}
-_BITS = {"q4_0": 4, "q4_1": 8, "q8_0": 8}
+_BITS = {"q4_0": 4, "q4_1": 8, "q8_0": 8, "q4_k": 8, "q5_k": 8, "q6_k": 8, "iq4_nl": 8}
 _SCALE_BYTES = 4
 _BASE_MEMORY = 350 << 20
 _FIXED_DISK = 8 << 20
@@ -150,5 +150,5 @@ def _stored_bytes(name: str, shape: tuple[int, ...], encoding: str, precision: s
         bits = _BITS.get(encoding, 8)
     if name in (EMBEDDING, HEAD):
         bits = 8
-    zero_points = count // GROUP if encoding == "q4_1" else 0
+    zero_points = count // GROUP if encoding in ("q4_1", "q4_k", "q5_k") else 0
     return count * bits // 8 + count // GROUP * _SCALE_BYTES + zero_points

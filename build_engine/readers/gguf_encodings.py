@@ -1,6 +1,6 @@
 """The tensor encodings of GGUF that are read, and their dequantisation.
 
-Blocks hold 32 values of one row. Block layouts: ``ggml-common.h`` of llama.cpp.
+Blocks hold 32 values of one row, those of the K-quants 256. Block layouts: ``ggml-common.h`` of llama.cpp.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from build_engine.checkpoint import QuantBlocks
+from build_engine.readers import gguf_k_quants as k_quants
 
 BLOCK = 32
 
@@ -45,13 +46,17 @@ ENCODINGS: dict[int, Encoding] = {
     2: Encoding("q4_0", BLOCK, _Q4_0),
     3: Encoding("q4_1", BLOCK, _Q4_1),
     8: Encoding("q8_0", BLOCK, _Q8_0),
+    12: Encoding("q4_k", k_quants.SUPER_BLOCK, k_quants.Q4_K),
+    13: Encoding("q5_k", k_quants.SUPER_BLOCK, k_quants.Q5_K),
+    14: Encoding("q6_k", k_quants.SUPER_BLOCK, k_quants.Q6_K),
+    20: Encoding("iq4_nl", BLOCK, k_quants.IQ4_NL),
     30: Encoding("bf16", 1, np.dtype("<u2")),
 }
 """GGUF's type number -> encoding."""
 
 UNSUPPORTED_NAMES: dict[int, str] = {
-    6: "Q5_0", 7: "Q5_1", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 15: "Q8_K",
-    16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS",
+    6: "Q5_0", 7: "Q5_1", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 15: "Q8_K",
+    16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS",
     24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4",
 }  # fmt: skip
 """Names of encodings that exist but are not read, for messages."""
@@ -64,8 +69,18 @@ def decode_float(raw: npt.NDArray[np.generic], name: str) -> npt.NDArray[np.floa
     return raw.astype(np.float32)
 
 
+_K_QUANTS = {
+    "q4_k": k_quants.decode_q4_k,
+    "q5_k": k_quants.decode_q5_k,
+    "q6_k": k_quants.decode_q6_k,
+    "iq4_nl": k_quants.decode_iq4_nl,
+}
+
+
 def decode_blocks(raw: npt.NDArray[np.void], name: str) -> QuantBlocks:
-    """Stored integers, scales and offsets of blocks ``raw``, shape ``[rows, columns / 32]``."""
+    """Stored integers, scales and offsets of blocks ``raw``, shape ``[rows, columns / elements]``."""
+    if name in _K_QUANTS:
+        return _K_QUANTS[name](raw)
     scales = raw["d"].astype(np.float32)
     if name == "q8_0":
         return QuantBlocks(values=raw["qs"].astype(np.int16), scales=scales, offsets=None)

@@ -157,11 +157,11 @@ def test_blocks_have_to_divide_the_columns(path: Path) -> None:
     assert "one dimension" in refused(path, small_file(tensors=[("one", (32,), TYPES["q8_0"], b"\0" * 34)]))
 
 
-@pytest.mark.parametrize(("kind", "said"), [(12, "Q4_K"), (14, "Q6_K"), (99, "unknown type 99")])
+@pytest.mark.parametrize(("kind", "said"), [(10, "Q2_K"), (11, "Q3_K"), (99, "unknown type 99")])
 def test_encodings_that_are_not_read_are_named_with_those_that_are(path: Path, kind: int, said: str) -> None:
     message = refused(path, small_file(tensors=[("one", (32, 1), kind, b"\0" * 64)]))
     assert said in message
-    assert "F32, F16, Q4_0, Q4_1, Q8_0, BF16" in message
+    assert "F32, F16, Q4_0, Q4_1, Q8_0, Q4_K, Q5_K, Q6_K, IQ4_NL, BF16" in message
 
 
 def test_tensor_offsets_have_to_be_aligned_and_inside_the_file(path: Path) -> None:
