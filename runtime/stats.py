@@ -23,9 +23,7 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
         preemptions_total: Samples preempted.
         prefix_queries_total: Prompt tokens looked up in the prefix cache.
         prefix_hits_total: Prompt tokens found there.
-        rejected_total: Requests refused.
         step_seconds_total: Time spent in steps.
-        last_batch_rows: Sequences in the last step.
     """
 
     running: int = 0
@@ -42,6 +40,4 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     preemptions_total: int = 0
     prefix_queries_total: int = 0
     prefix_hits_total: int = 0
-    rejected_total: int = 0
     step_seconds_total: float = 0.0
-    last_batch_rows: int = 0

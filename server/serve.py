@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 from runtime.bundle import BundleError, find_bundle, open_bundle
+from runtime.bundle.bundle import GENERATION_CONFIG_FILE
 from runtime.bundle.manifest_file import DEFAULT_RECIPE, MANIFEST_FILE
 from runtime.config import EngineConfig
 from server.config import HttpConfig, WorkerConfig
@@ -165,7 +166,7 @@ def _announce(arguments: argparse.Namespace, bundle: Path) -> None:
     if arguments.executor == "auto":
         check_eos_ids(arguments.eos_id or (), open_bundle(bundle).manifest.architecture.vocab_size)
     if not arguments.ignore_generation_config:
-        defaults, problems = read_defaults(bundle / "generation_config.json")
+        defaults, problems = read_defaults(bundle / GENERATION_CONFIG_FILE)
         for problem in problems:
             sys.stderr.write(f"peregrine: warning: {problem}\n")
         sys.stdout.write(f"peregrine: request defaults: {defaults}\n")

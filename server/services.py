@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime.bundle.bundle import GENERATION_CONFIG_FILE
 from server.config import WorkerConfig
 from server.engine_client import EngineClient
 from server.environment import RequestRules
@@ -53,7 +54,7 @@ async def start_services(
     codec = TextCodec.load(bundle)
     defaults = GenerationDefaults()
     if not config.ignore_generation_config:
-        defaults, _ = read_defaults(bundle / "generation_config.json")
+        defaults, _ = read_defaults(bundle / GENERATION_CONFIG_FILE)
     client = EngineClient(config.engine_socket)
     await client.start()
     metrics = FrontMetrics(client.limits.max_request_tokens, config.model_name)

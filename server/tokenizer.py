@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runtime.bundle.bundle import TOKENIZER_FILE
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
@@ -42,7 +44,7 @@ class TextCodec:
         """
         from tokenizers import Tokenizer
 
-        path = bundle / "tokenizer.json"
+        path = bundle / TOKENIZER_FILE
         if not path.is_file():
             raise ValueError(f"{path} is missing")
         try:

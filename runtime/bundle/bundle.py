@@ -6,9 +6,6 @@ import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from runtime.bundle.errors import BundleError
 from runtime.bundle.manifest import FileEntry, Manifest
@@ -36,26 +33,6 @@ class Bundle:
 
     path: Path
     manifest: Manifest
-
-    @property
-    def engine_path(self) -> Path:
-        """The file that the executor loads."""
-        return self.path / _ENGINE_FILES[self.manifest.target]
-
-    @property
-    def tokenizer_path(self) -> Path:
-        """``tokenizer.json``."""
-        return self.path / TOKENIZER_FILE
-
-    def chat_template(self) -> str | None:
-        """Jinja source of the chat template, or ``None``."""
-        path = self.path / CHAT_TEMPLATE_FILE
-        return path.read_text("utf-8") if path.is_file() else None
-
-    def generation_config(self) -> dict[str, Any]:
-        """Contents of ``generation_config.json``; empty where there is none."""
-        path = self.path / GENERATION_CONFIG_FILE
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any]) if path.is_file() else {}
 
 
 def open_bundle(path: Path | str, *, verify: bool = False) -> Bundle:

@@ -78,8 +78,6 @@ class EngineCore:
         self._failures = 0
         self._steps = 0
         self._step_seconds = 0.0
-        self._rejected = 0
-        self._last_rows = 0
 
     @property
     def has_work(self) -> bool:
@@ -93,8 +91,6 @@ class EngineCore:
             group = self._group(client, request)
             group.arrived = time.perf_counter()
             self.scheduler.add(group)
-        else:
-            self._rejected += 1
         return rejected
 
     def abort(self, client: Client, request_id: int, sample: int = -1) -> None:
@@ -130,7 +126,6 @@ class EngineCore:
             return self._outputs(self.scheduler.release(step, STEP_FAILED))
         self._failures = 0
         self._steps += 1
-        self._last_rows = len(step.planned)
         self._step_seconds += time.perf_counter() - began
         return self._outputs(self.scheduler.commit(step, output))
 
@@ -171,9 +166,7 @@ class EngineCore:
             preemptions_total=counters.preemptions,
             prefix_queries_total=counters.prefix_queries,
             prefix_hits_total=counters.prefix_hits,
-            rejected_total=self._rejected,
             step_seconds_total=self._step_seconds,
-            last_batch_rows=self._last_rows if scheduler.running else 0,
         )
 
     def _refusal(self, client: Client, request: AddRequest) -> Rejected | None:

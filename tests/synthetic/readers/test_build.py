@@ -67,7 +67,7 @@ def test_a_hugging_face_directory_becomes_a_bundle(tmp_path: Path) -> None:
     bundle = open_bundle(build_bundle(str(folder), BuildOptions(verify=False, kv_dtype="float32", block_size=32)))
     assert bundle.manifest.verification is None
     assert (bundle.manifest.kv.dtype, bundle.manifest.kv.block_size) == ("float32", 32)
-    assert bundle.chat_template() == "{{ messages }}"
+    assert (bundle.path / "chat_template.jinja").read_text("utf-8") == "{{ messages }}"
 
 
 def test_a_second_build_finds_the_first(gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:

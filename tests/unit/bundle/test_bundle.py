@@ -59,20 +59,11 @@ def bundle(tmp_path: Path) -> Path:
     return write_bundle(tmp_path / "bundle")
 
 
-def test_a_bundle_gives_its_manifest_and_files(tmp_path: Path) -> None:
-    files = FILES | {"chat_template.jinja": "{{ ü }}".encode(), "generation_config.json": b'{"top_k": 5}'}
-    opened = open_bundle(write_bundle(tmp_path / "b", files))
+def test_a_bundle_gives_its_manifest_and_directory(bundle: Path) -> None:
+    opened = open_bundle(bundle)
+    assert opened.path == bundle
     assert opened.manifest.name == "some-model"
     assert opened.manifest.architecture == ARCHITECTURE
-    assert opened.engine_path.read_bytes() == b"graph"
-    assert opened.tokenizer_path.read_bytes() == b"{}"
-    assert opened.chat_template() == "{{ ü }}"
-    assert opened.generation_config() == {"top_k": 5}
-
-
-def test_texts_that_a_model_lacks_are_empty(bundle: Path) -> None:
-    assert open_bundle(bundle).chat_template() is None
-    assert open_bundle(bundle).generation_config() == {}
 
 
 def test_a_manifest_survives_writing_and_reading(bundle: Path) -> None:
