@@ -57,12 +57,14 @@ class Checkpoint:
         source: Kind, path and digest.
         architecture: Dimensions and options, read from the checkpoint's configuration.
         tensors: Name -> tensor, under Hugging Face's Llama names (``model.layers.0.self_attn.q_proj.weight``, ...);
-            Q and K rows are in Hugging Face's (half-split) rotary order whatever the file had.
+            Q and K rows are in Hugging Face's (half-split) rotary order whatever the file had. Packed projections are
+            taken apart, norm weights are what they multiply by, and every score head goes by ``score``.
         tokenizer_json: A complete ``tokenizer.json``.
         chat_template: Jinja source, or ``None``.
         generation_config: Contents of ``generation_config.json``; empty where there is none.
         eos_token_ids: Ids that end a sample.
         bos_token_id: Beginning-of-sequence id, or -1.
+        special_tokens: As in the manifest.
     """
 
     source: Source
@@ -73,3 +75,4 @@ class Checkpoint:
     eos_token_ids: tuple[int, ...]
     bos_token_id: int = -1
     generation_config: dict[str, Any] = field(default_factory=dict)
+    special_tokens: dict[str, str] = field(default_factory=dict)

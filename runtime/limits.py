@@ -18,6 +18,7 @@ class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
         vocab_size: Token ids are below this.
         eos_token_ids: Ids that end a sample.
         kv_bytes_per_token: Bytes of KV cache a token takes over all layers.
+        scores: The model gives a score of each prompt, and no tokens; sampling parameters are not read.
     """
 
     max_request_tokens: int
@@ -29,3 +30,4 @@ class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
     vocab_size: int
     eos_token_ids: tuple[int, ...]
     kv_bytes_per_token: int = 0
+    scores: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runtime.bundle.architecture import Architecture
+from runtime.bundle.architecture import Architecture, ScoreHead
 
 EMBEDDING = "model.embed_tokens.weight"
 FINAL_NORM = "model.norm.weight"
@@ -20,6 +20,8 @@ _GGUF_MODULES = {
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
+    "self_attn.output_norm": "post_attention_norm",
+    "mlp.output_norm": "post_ffw_norm",
 }
 
 
@@ -29,7 +31,9 @@ def expected_tensors(architecture: Architecture) -> dict[str, tuple[int, ...]]:
         EMBEDDING: (architecture.vocab_size, architecture.hidden_size),
         FINAL_NORM: (architecture.hidden_size,),
     }
-    if not architecture.tied_embeddings:
+    if architecture.score_head is not None:
+        shapes |= _score_tensors(architecture.score_head, architecture.hidden_size)
+    elif not architecture.tied_embeddings:
         shapes[HEAD] = (architecture.vocab_size, architecture.hidden_size)
     layer = _layer_tensors(architecture)
     for index in range(architecture.num_layers):
@@ -65,8 +69,20 @@ def _layer_tensors(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     }
     if architecture.qk_norm:
         shapes |= {"self_attn.q_norm.weight": (dim,), "self_attn.k_norm.weight": (dim,)}
+    if architecture.output_norms:
+        shapes |= {"self_attn.output_norm.weight": (hidden,), "mlp.output_norm.weight": (hidden,)}
     for module, (rows, columns, bias) in matrices.items():
         shapes[f"{module}.weight"] = (rows, columns)
         if bias:
             shapes[f"{module}.bias"] = (rows,)
     return shapes
+
+
+def _score_tensors(head: ScoreHead, hidden: int) -> dict[str, tuple[int, ...]]:
+    if head.hidden_size:
+        layers = {"score.0": (head.hidden_size, hidden), "score.2": (1, head.hidden_size)}
+    else:
+        layers = {"score": (1, hidden)}
+    weights: dict[str, tuple[int, ...]] = {f"{name}.weight": shape for name, shape in layers.items()}
+    biases = {f"{name}.bias": shape[:1] for name, shape in layers.items()} if head.bias else {}
+    return weights | biases

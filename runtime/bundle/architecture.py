@@ -11,14 +11,36 @@ class RopeScaling(msgspec.Struct, frozen=True, kw_only=True):
     """Rotary-embedding scaling.
 
     ``linear`` divides positions by ``factor``; ``llama3`` is the wavelength-dependent rule of Llama 3.1
-    (transformers ``_compute_llama3_parameters``).
+    (transformers ``_compute_llama3_parameters``); ``longrope`` divides each frequency by its own one of ``factors`` and
+    multiplies cosines and sines by ``attention_factor`` (transformers ``_compute_longrope_parameters``).
     """
 
-    kind: Literal["linear", "llama3"]
-    factor: float
+    kind: Literal["linear", "llama3", "longrope"]
+    factor: float = 1.0
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_context_length: int = 8192
+    factors: tuple[float, ...] = ()
+    attention_factor: float = 1.0
+
+
+class ScoreHead(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reward model has in place of the output head: the final norm's output becomes one number.
+
+    One linear layer, or a hidden one with ReLU before it.
+
+    Attributes:
+        hidden_size: Width of the hidden layer; 0 where there is none.
+        bias: The linear layers have biases.
+        marker_token_id: Token that the model wants after a rendered chat (InternLM2's ``<|reward|>``), or -1.
+        pad_token_id: Trailing tokens of this id are no part of a text, or -1 where every token is: transformers'
+            sequence classification takes the score of the last token that is not padding.
+    """
+
+    hidden_size: int = 0
+    bias: bool = False
+    marker_token_id: int = -1
+    pad_token_id: int = -1
 
 
 class Architecture(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +55,11 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
         qk_norm: RMSNorm over each head of Q and K before rotation (Qwen3).
         sliding_windows: Window of each layer in tokens, 0 for full attention; one entry per layer.
         attention_scale: Multiplies QK; 0 means ``head_dim ** -0.5``.
+        attention_softcap: ``c`` of ``c * tanh(x / c)`` on scaled QK products; 0 is off (Gemma 2).
+        logits_softcap: The same on the logits.
+        embedding_scale: Multiplies embeddings.
+        output_norms: RMSNorm on what attention and MLP give, before it joins the residual stream (Gemma 2).
+        score_head: Present in reward models, which have no output head.
     """
 
     family: str
@@ -56,6 +83,11 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     sliding_windows: tuple[int, ...] = ()
     activation: Literal["silu", "gelu_tanh"] = "silu"
     attention_scale: float = 0.0
+    attention_softcap: float = 0.0
+    logits_softcap: float = 0.0
+    embedding_scale: float = 1.0
+    output_norms: bool = False
+    score_head: ScoreHead | None = None
 
     @property
     def scale(self) -> float:

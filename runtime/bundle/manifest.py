@@ -12,7 +12,7 @@ import msgspec
 
 from runtime.bundle.architecture import Architecture
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +57,7 @@ class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
 
 
-class Verification(msgspec.Struct, frozen=True, kw_only=True):
+class Verification(msgspec.Struct, frozen=True, kw_only=True, tag_field="of", tag="logits"):
     """How far the built engine is from the float32 reference on the checked-in text.
 
     Attributes:
@@ -78,6 +78,24 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     flip_gap: float | None = None
 
 
+class ScoreVerification(msgspec.Struct, frozen=True, kw_only=True, tag_field="of", tag="score"):
+    """How far a built reward engine is from the float32 reference: scores after every token of the checked-in text.
+
+    Attributes:
+        tokens: Positions compared.
+        mean_error: Mean absolute difference of the scores.
+        max_error: The largest one.
+        reference_deviation: Standard deviation of the reference's scores: what errors are to be seen against.
+        correlation: Pearson's, of the engine's and the reference's scores.
+    """
+
+    tokens: int
+    mean_error: float
+    max_error: float
+    reference_deviation: float
+    correlation: float
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a start has to know before it loads a byte of the engine.
 
@@ -87,6 +105,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         precision: Of the linear layers, e.g. ``q8-g32`` or ``fp32``.
         eos_token_ids: Ids that end a sample.
         bos_token_id: Beginning-of-sequence id, or -1.
+        special_tokens: Texts that chat templates ask for by name: ``bos_token``, ``eos_token``, ``pad_token``,
+            ``unk_token``, as far as the model has them.
         limits: Upper bounds baked into the engine by name (the CPU target bakes in only ``context_length``).
         build_seconds: Wall time of the build.
         build_peak_bytes: Peak resident memory of the build.
@@ -105,10 +125,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     kv: KvLayout
     eos_token_ids: tuple[int, ...]
     bos_token_id: int = -1
+    special_tokens: dict[str, str] = {}
     limits: dict[str, int] = {}
     files: tuple[FileEntry, ...] = ()
     build_seconds: float = 0.0
     build_peak_bytes: int = 0
     created: str = ""
-    verification: Verification | None = None
+    verification: Verification | ScoreVerification | None = None
     key: str = ""

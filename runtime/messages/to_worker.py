@@ -36,7 +36,7 @@ class Welcome(_Message, tag=1):
 
 
 class TokenOutput(_Message):
-    """One sampled token of one sample, or the end of a sample without a token (``token_id == -1``).
+    """One sampled token of one sample, a score, or the end of a sample without either (``token_id == -1``).
 
     Attributes:
         request_id: As in ``AddRequest``.
@@ -48,6 +48,7 @@ class TokenOutput(_Message):
         prompt_logprobs: Log-probability of each prompt token but the first; with the first token, when asked for.
         error: Text for the client when ``finish`` is ``ERROR``.
         queue_seconds: How long the request waited before it was first scheduled; sent with a sample's first token.
+        score: Of the prompt, from a reward model: the request's only output, with ``finish`` ``STOP``.
     """
 
     request_id: int
@@ -59,6 +60,7 @@ class TokenOutput(_Message):
     prompt_logprobs: list[float] | None = None
     error: str = ""
     queue_seconds: float = 0.0
+    score: float | None = None
 
 
 class StepOutputs(_Message, tag=2):

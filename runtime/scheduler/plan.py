@@ -79,10 +79,12 @@ class StepOutput:
         tokens: Row -> sampled token id, for each work item with ``samples``.
         logprobs: Row -> natural log-probability of that token.
         prompt_logprobs: Row -> log-probabilities of the tokens that follow each of the chunk's tokens in the prompt.
+        scores: Row -> score of its tokens, for each work item with ``samples`` of a reward model; no token then.
         errors: Row -> why this row alone failed (for instance NaN logits).
     """
 
     tokens: dict[int, int] = field(default_factory=dict)
     logprobs: dict[int, float] = field(default_factory=dict)
     prompt_logprobs: dict[int, list[float]] = field(default_factory=dict)
+    scores: dict[int, float] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
