@@ -66,13 +66,13 @@ def main() -> None:
     assert isinstance(core.executor, HostExecutor)
     spent: Counter[str] = Counter()
     timed(core.executor.model, "forward", spent)
-    timed(core.executor._sampler, "sample", spent)  # noqa: SLF001
+    timed(core.executor._finisher, "finish", spent)  # noqa: SLF001
     print(f"{'streams':>8}{'step ms':>10}{'graph ms':>10}{'sampling ms':>13}{'the rest ms':>13}{'tokens/s':>10}")
     for streams in (1, 2, 4, 8, 16, 32):
         decode(core, streams, spent)
         seconds = decode(core, streams, spent)
-        rest = seconds["step"] - seconds["forward"] - seconds["sample"]
-        times = (1e3 * value for value in (seconds["step"], seconds["forward"], seconds["sample"], rest))
+        rest = seconds["step"] - seconds["forward"] - seconds["finish"]
+        times = (1e3 * value for value in (seconds["step"], seconds["forward"], seconds["finish"], rest))
         print(
             f"{streams:>8}"
             + "{:>10.2f}{:>10.2f}{:>13.2f}{:>13.2f}".format(*times)

@@ -27,7 +27,7 @@ from runtime.bundle.bundle import (
 )
 from runtime.bundle.cache import bundles_root
 from runtime.bundle.errors import BundleError
-from runtime.bundle.manifest import Manifest, Verification
+from runtime.bundle.manifest import Manifest, ScoreVerification, Verification
 from runtime.bundle.manifest_file import MANIFEST_FILE, write_manifest
 from runtime.bundle.stamp import take_stamp, write_stamp
 from runtime.memory import available_memory
@@ -152,6 +152,7 @@ def _build(job: Job, progress: Progress) -> None:
             kv=compiled.kv,
             eos_token_ids=checkpoint.eos_token_ids,
             bos_token_id=checkpoint.bos_token_id,
+            special_tokens=checkpoint.special_tokens,
             limits=compiled.limits,
             files=tuple(file_entry(path) for path in sorted(staging.iterdir())),
             build_seconds=round(time.monotonic() - started, 3),
@@ -176,7 +177,9 @@ def _compile(
     return compile_cpu(checkpoint, staging, options, progress)
 
 
-def _verify(checkpoint: Checkpoint, staging: Path, block_size: int, progress: Progress) -> Verification:
+def _verify(
+    checkpoint: Checkpoint, staging: Path, block_size: int, progress: Progress
+) -> Verification | ScoreVerification:
     from build_engine.verify import verify_bundle
 
     return verify_bundle(staging, checkpoint, block_size, progress)

@@ -49,6 +49,11 @@ def tree_digest(directory: Path, names: Sequence[str], on_bytes: Callable[[int],
     return total.hexdigest()
 
 
+def joined_digest(*digests: str) -> str:
+    """SHA-256 over several digests in order."""
+    return hashlib.sha256("".join(f"{digest}\n" for digest in digests).encode()).hexdigest()
+
+
 def _hash(path: Path, on_bytes: Callable[[int], None] | None) -> str:
     digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file:

@@ -132,8 +132,9 @@ def resolve_precision(checkpoint: Checkpoint, profile: Profile) -> str:
         return profile.precision
     if quantised:
         return "import"
-    matrices = [shape for shape in expected_tensors(checkpoint.architecture).values() if len(shape) > 1]
-    return "int8" if all(shape[-1] % GROUP == 0 for shape in matrices) else "fp32"
+    shapes = expected_tensors(checkpoint.architecture).items()
+    fits = all(shape[-1] % GROUP == 0 for name, shape in shapes if _quantisable(name, shape))
+    return "int8" if fits else "fp32"
 
 
 def megabytes(count: int) -> str:
@@ -141,9 +142,14 @@ def megabytes(count: int) -> str:
     return f"{count / 1e6:,.0f} MB"
 
 
+def _quantisable(name: str, shape: tuple[int, ...]) -> bool:
+    """Matrices of the decoder; norms, biases and score heads are float32 always."""
+    return len(shape) > 1 and not name.startswith("score.")
+
+
 def _stored_bytes(name: str, shape: tuple[int, ...], encoding: str, precision: str) -> int:
     count = math.prod(shape)
-    if precision == "fp32" or len(shape) == 1:
+    if precision == "fp32" or not _quantisable(name, shape):
         return count * 4
     bits = 4 if precision == "int4" else 8
     if precision == "import":

@@ -7,10 +7,10 @@ from build_engine.progress import Progress
 from build_engine.sources import resolve_source
 from build_engine.verify import verify_bundle
 from runtime.bundle.bundle import Bundle
-from runtime.bundle.manifest import Verification
+from runtime.bundle.manifest import ScoreVerification, Verification
 
 
-def recheck(bundle: Bundle, progress: Progress) -> Verification:
+def recheck(bundle: Bundle, progress: Progress) -> Verification | ScoreVerification:
     """Compare the engine of ``bundle`` with the float32 reference of its checkpoint.
 
     Raises:

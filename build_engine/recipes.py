@@ -17,6 +17,7 @@ KV_DTYPES = ("float16", "float32")
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_HEAD_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}\.safetensors")
 
 
 class PypiSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="pypi"):
@@ -41,6 +42,16 @@ class PathSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
     path: str
 
 
+class HeadFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A score head that makes a reward model of the source.
+
+    Attributes:
+        file: Plain name of a safetensors file beside the recipe.
+    """
+
+    file: str
+
+
 class BuildDefaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What ``build`` uses where its options say nothing."""
 
@@ -52,6 +63,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One model.
 
     Attributes:
+        head: Present where the recipe adds a score head to its source.
         name: Set by the loader: the file's name without its suffix.
         folder: Set by the loader: where relative paths start.
     """
@@ -60,6 +72,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     licence: str
     source: PypiSource | PathSource
     build: BuildDefaults = BuildDefaults()
+    head: HeadFile | None = None
     name: str = ""
     folder: str = ""
 
@@ -89,6 +102,14 @@ def load_recipe(name_or_path: str) -> Recipe:
     return _parse(entry.read_text("utf-8"), entry.name, "")
 
 
+def head_path(recipe: Recipe) -> Path | None:
+    """Where the recipe's score head lies: beside the recipe."""
+    if recipe.head is None:
+        return None
+    folder = recipe.folder or str(resources.files("models"))
+    return Path(folder) / recipe.head.file
+
+
 def _parse(text: str, file: str, folder: str) -> Recipe:
     try:
         table = tomllib.loads(text)
@@ -105,6 +126,8 @@ def _parse(text: str, file: str, folder: str) -> Recipe:
 def _check(recipe: Recipe, file: str) -> None:
     if not _NAME.fullmatch(recipe.name):
         raise BuildError(f"{file}: the file's name has to be lower-case letters, digits, '.', '_' and '-'")
+    if recipe.head is not None and not _HEAD_FILE.fullmatch(recipe.head.file):
+        raise BuildError(f"{file}: head.file {recipe.head.file!r} is not the plain name of a .safetensors file")
     source = recipe.source
     if isinstance(source, PathSource):
         if not source.path:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from runtime.bundle.architecture import Architecture
 from runtime.bundle.bundle import Bundle
-from runtime.bundle.manifest import Verification
+from runtime.bundle.manifest import ScoreVerification, Verification
 
 _KV_BYTES = {"float16": 2, "float32": 4}
 
@@ -20,7 +21,7 @@ def manifest_lines(bundle: Bundle) -> list[str]:
         f"source         {manifest.source.kind} {manifest.source.path} (sha256 {manifest.source.digest[:12]}...)",
         f"architecture   {architecture.family}: {architecture.num_layers} layers of {architecture.hidden_size}, "
         f"{architecture.num_heads} heads of {architecture.head_dim} ({architecture.num_kv_heads} key-value), "
-        f"vocabulary {architecture.vocab_size}",
+        f"vocabulary {architecture.vocab_size}{_head(architecture)}",
         f"target         {manifest.target} ({versions})",
         f"precision      {manifest.precision}",
         f"KV cache       {manifest.kv.kind}, blocks of {manifest.kv.block_size}, {manifest.kv.dtype}, "
@@ -34,10 +35,23 @@ def manifest_lines(bundle: Bundle) -> list[str]:
     ]
 
 
-def verification_lines(verification: Verification | None) -> list[str]:
+def _head(architecture: Architecture) -> str:
+    head = architecture.score_head
+    if head is None:
+        return ""
+    return f", score head with {head.hidden_size} hidden" if head.hidden_size else ", score head"
+
+
+def verification_lines(verification: Verification | ScoreVerification | None) -> list[str]:
     """How far the engine is from float32."""
     if verification is None:
         return ["verification   none"]
+    if isinstance(verification, ScoreVerification):
+        return [
+            f"verification   scores off by {verification.mean_error:.4f} in the mean, {verification.max_error:.4f} at "
+            f"most, of a standard deviation of {verification.reference_deviation:.4f}; correlation "
+            f"{verification.correlation:.5f} over {verification.tokens} tokens"
+        ]
     return [
         f"verification   mean KL {verification.mean_kl:.4f} nats, top-1 agreement {verification.top1_agreement:.1%}, "
         f"perplexity {verification.perplexity:.2f} (float32 {verification.reference_perplexity:.2f}) "

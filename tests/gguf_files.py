@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from tiny import VOCAB_SIZE, block_tensor, byte_tokenizer_json, tiny_architecture, tiny_weight
 
-from build_engine.families import expected_tensors, gguf_name_map
+from build_engine.families import expected_tensors
+from build_engine.families.layout import GGUF
 from runtime.bundle.architecture import Architecture
 
-U8, U32, I32, F32, BOOL, STRING, ARRAY, U64 = 0, 4, 5, 6, 7, 8, 9, 10
+U8, U16, U32, I32, F32, BOOL, STRING, ARRAY, U64 = 0, 2, 4, 5, 6, 7, 8, 9, 10
 TYPES = {
     "f32": 0,
     "f16": 1,
@@ -27,7 +28,7 @@ TYPES = {
     "iq4_nl": 20,
     "bf16": 30,
 }
-_FORMATS = {U8: "<B", U32: "<I", I32: "<i", F32: "<f", BOOL: "<?", U64: "<Q"}
+_FORMATS = {U8: "<B", U16: "<H", U32: "<I", I32: "<i", F32: "<f", BOOL: "<?", U64: "<Q"}
 
 
 @dataclass
@@ -144,31 +145,65 @@ GGUF_VOCAB = VOCAB_SIZE + 2
 
 def architecture_metadata(architecture: Architecture, name: str) -> list[tuple[str, Any, Any]]:
     """The metadata keys from which a reader gets ``architecture`` back."""
-    return [
-        ("general.architecture", STRING, name),
-        (f"{name}.block_count", U32, architecture.num_layers),
-        (f"{name}.context_length", U32, architecture.context_length),
-        (f"{name}.embedding_length", U32, architecture.hidden_size),
-        (f"{name}.feed_forward_length", U32, architecture.intermediate_size),
-        (f"{name}.attention.head_count", U32, architecture.num_heads),
-        (f"{name}.attention.head_count_kv", U32, architecture.num_kv_heads),
-        (f"{name}.attention.key_length", U32, architecture.head_dim),
-        (f"{name}.attention.value_length", U32, architecture.head_dim),
-        (f"{name}.attention.layer_norm_rms_epsilon", F32, architecture.norm_eps),
-        (f"{name}.rope.freq_base", F32, architecture.rope_theta),
+    entries: list[tuple[str, Any, Any]] = [
+        ("block_count", U32, architecture.num_layers),
+        ("context_length", U32, architecture.context_length),
+        ("embedding_length", U32, architecture.hidden_size),
+        ("feed_forward_length", U32, architecture.intermediate_size),
+        ("attention.head_count", U32, architecture.num_heads),
+        ("attention.head_count_kv", U32, architecture.num_kv_heads),
+        ("attention.key_length", U32, architecture.head_dim),
+        ("attention.value_length", U32, architecture.head_dim),
+        ("attention.layer_norm_rms_epsilon", F32, architecture.norm_eps),
+        ("rope.freq_base", F32, architecture.rope_theta),
     ]
+    if architecture.sliding_windows:
+        entries.append(("attention.sliding_window", U32, max(architecture.sliding_windows)))
+    if architecture.rope_dim:
+        entries.append(("rope.dimension_count", U32, architecture.rope_dim))
+    if architecture.attention_softcap:
+        entries.append(("attn_logit_softcapping", F32, architecture.attention_softcap))
+        entries.append(("final_logit_softcapping", F32, architecture.logits_softcap))
+    keys = [(f"{name}.{key}", kind, value) for key, kind, value in entries]
+    return [("general.architecture", STRING, name), *keys]
+
+
+def gguf_weights(architecture: Architecture) -> dict[str, npt.NDArray[np.float32]]:
+    """The weights of ``tiny.tiny_weight`` with seed 0 under GGUF's names, as llama.cpp's converter stores them."""
+    shapes = expected_tensors(architecture)
+    weights = {name: tiny_weight(name, shape, 0) for name, shape in shapes.items()}
+    if architecture.family in ("llama", "internlm2"):
+        for name in weights:
+            for projection, heads in (("q_proj", architecture.num_heads), ("k_proj", architecture.num_kv_heads)):
+                if projection in name:
+                    weights[name] = interleaved(weights[name], heads)
+    named = {GGUF.name(name): values for name, values in weights.items()}
+    if architecture.family == "phi3":
+        for layer in range(architecture.num_layers):
+            block = f"blk.{layer}."
+            parts = [named.pop(f"{block}attn_{part}.weight") for part in "qkv"]
+            named[f"{block}attn_qkv.weight"] = np.concatenate(parts)
+            parts = [named.pop(f"{block}ffn_{part}.weight") for part in ("gate", "up")]
+            named[f"{block}ffn_up.weight"] = np.concatenate(parts)
+    return named
 
 
 def model_file(family: str = "llama", encoding: str = "q8_0", **overrides: Any) -> GgufFile:
-    """A whole tiny model: the weights of ``tiny.tiny_weight`` with seed 0, permuted where the family wants it."""
+    """A whole tiny model of ``gguf_weights``."""
     architecture = tiny_architecture(family, vocab_size=GGUF_VOCAB, **overrides)
-    names = {hugging_face: gguf for gguf, hugging_face in gguf_name_map(architecture).items()}
     tensors = []
-    for name, shape in expected_tensors(architecture).items():
-        values = tiny_weight(name, shape, 0)
-        if family == "llama" and ("q_proj" in name or "k_proj" in name):
-            values = interleaved(values, architecture.num_heads if "q_proj" in name else architecture.num_kv_heads)
-        kind = encoding if len(shape) > 1 else "f32"
-        tensors.append((names[name], shape[::-1], TYPES[kind], tensor_bytes(values, kind)))
+    for name, values in gguf_weights(architecture).items():
+        kind = encoding if values.ndim > 1 else "f32"
+        tensors.append((name, values.shape[::-1], TYPES[kind], tensor_bytes(values, kind)))
     metadata = architecture_metadata(architecture, family) + tokenizer_metadata()
     return GgufFile(metadata=metadata, tensors=tensors)
+
+
+def split_files(file: GgufFile, path: Path, count: int) -> list[Path]:
+    """Writes ``file`` in ``count`` parts named after ``path``, as ``llama-gguf-split`` does; the parts."""
+    paths = []
+    for index in range(count):
+        own = [("split.no", U16, index), ("split.count", U16, count), ("split.tensors.count", I32, len(file.tensors))]
+        part = GgufFile(metadata=(file.metadata if index == 0 else []) + own, tensors=file.tensors[index::count])
+        paths.append(part.write(path.with_name(f"{path.stem}-{index + 1:05}-of-{count:05}.gguf")))
+    return paths

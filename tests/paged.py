@@ -54,7 +54,7 @@ class PagedSequences:
         self._blocks: dict[str, list[int]] = {}
 
     def feed(self, tokens: Mapping[str, Sequence[int]]) -> dict[str, Logits]:
-        """One step with new tokens for each named sequence; returns the logits of all of them, ``[n, V]`` each."""
+        """One step with new tokens for each named sequence; returns the logits ``[n, V]`` or scores ``[n]`` of each."""
         names = list(tokens)
         counts = [len(tokens[name]) for name in names]
         pasts = [self._lengths.get(name, 0) for name in names]
@@ -87,6 +87,14 @@ class PagedSequences:
 def forward(step: Step, tokens: Sequence[int]) -> Logits:
     """Logits of one whole sequence, in one step."""
     return PagedSequences(step).feed({"only": tokens})["only"]
+
+
+def feed_in_chunks(step: Step, tokens: Sequence[int], chunk: int) -> Logits:
+    """Logits (or scores) of one whole sequence that is fed in chunks."""
+    sequences = PagedSequences(step)
+    return np.concatenate(
+        [sequences.feed({"only": tokens[start : start + chunk]})["only"] for start in range(0, len(tokens), chunk)]
+    )
 
 
 def greedy(step: Step, prompt: Sequence[int], count: int, chunk: int = 1 << 30) -> list[int]:

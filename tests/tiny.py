@@ -26,6 +26,20 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     "mistral": {"sliding_windows": (5, 5)},
     "qwen2": {"attention_bias": True, "tied_embeddings": True},
     "qwen3": {"qk_norm": True, "head_dim": 32},
+    "phi3": {},
+    "gemma2": {
+        "head_dim": 24,
+        "norm_eps": 1e-6,
+        "tied_embeddings": True,
+        "sliding_windows": (5, 0),
+        "activation": "gelu_tanh",
+        "attention_scale": 40**-0.5,
+        "attention_softcap": 3.0,
+        "logits_softcap": 4.0,
+        "embedding_scale": 8.0,
+        "output_norms": True,
+    },
+    "internlm2": {},
 }
 
 
@@ -87,7 +101,8 @@ def tiny_checkpoint(family: str = "llama", *, encoding: str = "f32", seed: int =
     """A checkpoint of one family.
 
     Args:
-        family: ``llama``, ``mistral`` (window 5), ``qwen2`` (biases, tied) or ``qwen3`` (q/k norm).
+        family: ``llama``, ``mistral`` (window 5), ``qwen2`` (biases, tied), ``qwen3`` (q/k norm), ``phi3``, ``gemma2``
+            (all its options, tied) or ``internlm2``.
         encoding: ``f32``, or ``q8_0``, ``q4_0``, ``q4_1`` for matrices in GGUF blocks.
         seed: Selects the weights.
         overrides: Fields of `Architecture`.

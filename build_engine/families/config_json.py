@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from build_engine.errors import CheckpointError
+from build_engine.families.config_rope import rope_fields
 from build_engine.families.fields import MAX_LAYERS, Fields
-from runtime.bundle.architecture import RopeScaling
 
 _ACTIVATIONS: dict[str, Literal["silu", "gelu_tanh"]] = {
     "silu": "silu",
@@ -18,32 +19,53 @@ _ACTIVATIONS: dict[str, Literal["silu", "gelu_tanh"]] = {
 }
 
 
-def shared_fields(config: Mapping[str, Any], *, head_dim: int = 0, kv_heads: int = 0) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a configuration class of transformers has where a key is absent, as far as classes differ.
+
+    Attributes:
+        head_dim: 0 for ``hidden_size / num_attention_heads``.
+        kv_heads: 0 for one per head.
+        norm_eps: Of RMSNorm.
+        tied: ``tie_word_embeddings``.
+        activation_keys: Where the activation's name is, the first one that is there.
+        activation: Its name.
+        partial_rotation: ``partial_rotary_factor`` is honoured.
+        original_context: ``original_max_position_embeddings``; 0 where the class has none of its own.
+    """
+
+    head_dim: int = 0
+    kv_heads: int = 0
+    norm_eps: float = 1e-6
+    tied: bool = False
+    activation_keys: tuple[str, ...] = ("hidden_act",)
+    activation: str = "silu"
+    partial_rotation: bool = False
+    original_context: int = 0
+
+
+def shared_fields(config: Mapping[str, Any], defaults: Defaults | None = None) -> dict[str, Any]:
     """Keyword arguments of ``Architecture`` that every family reads alike.
 
     Args:
         config: Parsed ``config.json``.
-        head_dim: The family's default where ``head_dim`` is absent; 0 for ``hidden_size / num_attention_heads``.
-        kv_heads: The family's default where ``num_key_value_heads`` is absent; 0 for one per head.
+        defaults: The family's own.
     """
-    fields = Fields(config)
+    fields, absent = Fields(config), defaults or Defaults()
     hidden, heads = fields.dimension("hidden_size"), fields.dimension("num_attention_heads")
-    dim = fields.dimension("head_dim", head_dim or max(hidden // heads, 1))
-    theta, scaling = _rope(fields)
+    head_dim = fields.dimension("head_dim", absent.head_dim or max(hidden // heads, 1))
     return {
         "vocab_size": fields.dimension("vocab_size"),
         "hidden_size": hidden,
         "intermediate_size": fields.dimension("intermediate_size"),
         "num_layers": fields.dimension("num_hidden_layers", most=MAX_LAYERS),
         "num_heads": heads,
-        "num_kv_heads": fields.dimension("num_key_value_heads", kv_heads or heads),
-        "head_dim": dim,
-        "context_length": fields.dimension("max_position_embeddings"),
-        "norm_eps": fields.positive("rms_norm_eps", 1e-6),
-        "rope_theta": theta,
-        "rope_scaling": scaling,
-        "tied_embeddings": fields.flag("tie_word_embeddings"),
-        "activation": _activation(fields),
+        "num_kv_heads": fields.dimension("num_key_value_heads", absent.kv_heads or heads),
+        "head_dim": head_dim,
+        "norm_eps": fields.positive("rms_norm_eps", absent.norm_eps),
+        "tied_embeddings": fields.flag("tie_word_embeddings", absent.tied),
+        "activation": _activation(fields, absent),
+        **rope_fields(config, head_dim, partial=absent.partial_rotation, original_context=absent.original_context),
     }
 
 
@@ -54,62 +76,29 @@ def windows_by_layer(config: Mapping[str, Any]) -> tuple[int, ...]:
     if not fields.flag("use_sliding_window") or config.get("sliding_window", 4096) is None:
         return ()
     window = fields.dimension("sliding_window", 4096)
+    typed = windows_of_types(fields, window, layers)
+    if typed is not None:
+        return typed
+    first = config.get("max_window_layers", 28)
+    if type(first) is not int:
+        raise CheckpointError(f"max_window_layers is {reprlib.repr(first)}; it has to be an integer")
+    return tuple(window if layer >= first else 0 for layer in range(layers))
+
+
+def windows_of_types(fields: Fields, window: int, layers: int) -> tuple[int, ...] | None:
+    """The window of each of ``layers`` by ``layer_types``, or ``None`` where that is absent."""
     kinds = fields.names("layer_types")
     if not kinds:
-        first = config.get("max_window_layers", 28)
-        if type(first) is not int:
-            raise CheckpointError(f"max_window_layers is {reprlib.repr(first)}; it has to be an integer")
-        return tuple(window if layer >= first else 0 for layer in range(layers))
+        return None
     known = {"sliding_attention": window, "full_attention": 0}
     if len(kinds) != layers or not set(kinds) <= set(known):
         raise CheckpointError(f"layer_types has to name {layers} layers, each one of {', '.join(known)}")
     return tuple(known[kind] for kind in kinds)
 
 
-def _rope(fields: Fields) -> tuple[float, RopeScaling | None]:
-    """Base frequency and scaling, from transformers 4's and 5's layouts; where both are there, 4's counts."""
-    table = fields.table("rope_scaling") or fields.table("rope_parameters")
-    rope = Fields(table)
-    theta = rope.positive("rope_theta", fields.positive("rope_theta", 10000.0))
-    # NOTE: transformers takes the factor from any configuration, but the classes read here rotate whole heads.
-    if rope.positive("partial_rotary_factor", fields.positive("partial_rotary_factor", 1.0)) != 1.0:
-        raise CheckpointError("partial_rotary_factor is not 1; rotation of a part of each head is not supported")
-    if any(type(value) is dict for value in table.values()):
-        raise CheckpointError("rope_parameters differ from layer to layer, which is not supported")
-    kind = rope.text("rope_type") or rope.text("type") or "default"
-    scaling: RopeScaling | None
-    if kind == "default":
-        scaling = None
-    elif kind == "linear":
-        scaling = RopeScaling(kind="linear", factor=rope.positive("factor"))
-    elif kind == "llama3":
-        scaling = _llama3(fields, rope)
-    else:
-        raise CheckpointError(
-            f"rope scaling {reprlib.repr(kind)} is not supported; supported are default, linear and llama3"
-        )
-    return theta, scaling
-
-
-def _llama3(fields: Fields, rope: Fields) -> RopeScaling:
-    low, high = rope.positive("low_freq_factor"), rope.positive("high_freq_factor")
-    if low >= high:
-        raise CheckpointError(f"low_freq_factor {low} has to be less than high_freq_factor {high}")
-    # NOTE: transformers lets a key beside the table override the one in it.
-    context = rope.dimension("original_max_position_embeddings", fields.dimension("max_position_embeddings"))
-    return RopeScaling(
-        kind="llama3",
-        factor=rope.positive("factor"),
-        low_freq_factor=low,
-        high_freq_factor=high,
-        original_context_length=fields.dimension("original_max_position_embeddings", context),
-    )
-
-
-def _activation(fields: Fields) -> Literal["silu", "gelu_tanh"]:
-    name = fields.text("hidden_act", "silu")
+def _activation(fields: Fields, absent: Defaults) -> Literal["silu", "gelu_tanh"]:
+    key = next((key for key in absent.activation_keys if fields.raw(key) is not None), absent.activation_keys[0])
+    name = fields.text(key, absent.activation)
     if name not in _ACTIVATIONS:
-        raise CheckpointError(
-            f"hidden_act {reprlib.repr(name)} is not supported; supported are {', '.join(_ACTIVATIONS)}"
-        )
+        raise CheckpointError(f"{key} {reprlib.repr(name)} is not supported; supported are {', '.join(_ACTIVATIONS)}")
     return _ACTIVATIONS[name]

@@ -1,15 +1,19 @@
-"""What a model family contributes: how its configurations are read."""
+"""What a model family contributes: how its configurations are read, and how its files name and pack their tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from runtime.bundle.architecture import Architecture
+from build_engine.families.layout import CANONICAL, GGUF, Layout
+from runtime.bundle.architecture import Architecture, ScoreHead
 
 TensorShapes = Mapping[str, tuple[int, ...]]
 """GGUF tensor name -> shape, rows first."""
+
+ScoreHeadReader = Callable[[Mapping[str, Any]], ScoreHead]
+"""Reads what ``config.json`` says about a score head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +23,14 @@ class Family:
     Attributes:
         name: As in ``Architecture.family``.
         model_types: ``model_type`` of ``config.json``.
-        classes: Entries of ``architectures`` in ``config.json`` that are this family's language model.
+        classes: First entries of ``architectures`` in ``config.json`` that are this family's language model.
         gguf_architectures: ``general.architecture`` of GGUF files.
-        from_config: Reads ``config.json``.
+        from_config: Reads ``config.json``, apart from the score head.
         from_gguf: Reads GGUF metadata and tensor shapes.
-        gguf_interleaved: GGUF files of this family store Q and K rows for interleaved rotation.
+        reward_classes: First entries of ``architectures`` that are this family with a score head in place of the output
+            head -> what reads that head.
+        huggingface: Names and packing in Hugging Face directories.
+        gguf: Names and packing in GGUF files.
     """
 
     name: str
@@ -32,4 +39,6 @@ class Family:
     gguf_architectures: tuple[str, ...]
     from_config: Callable[[Mapping[str, Any]], Architecture]
     from_gguf: Callable[[Mapping[str, Any], TensorShapes], Architecture]
-    gguf_interleaved: bool = False
+    reward_classes: Mapping[str, ScoreHeadReader] = field(default_factory=dict)
+    huggingface: Layout = CANONICAL
+    gguf: Layout = GGUF

@@ -78,6 +78,18 @@ class Fields:
             raise self._unusable(key, value, "an object")
         return value
 
+    def numbers(self, key: str) -> tuple[float, ...]:
+        """A list of numbers; empty where ``key`` is absent or null."""
+        value = self.raw(key)
+        if value is None:
+            return ()
+        if type(value) is not list or not all(type(item) in (int, float) for item in value):
+            raise self._unusable(key, value, "a list of numbers")
+        try:
+            return tuple(float(item) for item in value)
+        except OverflowError:
+            raise self._unusable(key, value, "a list of numbers") from None
+
     def names(self, key: str) -> tuple[str, ...]:
         """A list of strings; empty where ``key`` is absent or null."""
         value = self.raw(key)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from build_engine.families.config_json import shared_fields
 from build_engine.families.family import Family, TensorShapes
 from build_engine.families.fields import Fields
 from build_engine.families.gguf_metadata import shared_gguf_fields
+from build_engine.families.layout import GGUF
+from build_engine.families.score_heads import sequence_classifier
 from runtime.bundle.architecture import Architecture
 
 
@@ -36,5 +39,6 @@ LLAMA = Family(
     gguf_architectures=("llama",),
     from_config=_from_config,
     from_gguf=_from_gguf,
-    gguf_interleaved=True,
+    reward_classes={"LlamaForSequenceClassification": sequence_classifier},
+    gguf=replace(GGUF, interleaved=True),
 )

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from build_engine.families.config_json import shared_fields
+from build_engine.families.config_json import Defaults, shared_fields
 from build_engine.families.family import Family, TensorShapes
 from build_engine.families.fields import Fields
 from build_engine.families.gguf_metadata import shared_gguf_fields
+from build_engine.families.score_heads import sequence_classifier
 from runtime.bundle.architecture import Architecture
 
 _DEFAULT_WINDOW = 4096
-_DEFAULT_KV_HEADS = 8
+_DEFAULTS = Defaults(kv_heads=8)
 
 
 def _from_config(config: Mapping[str, Any]) -> Architecture:
-    shared = shared_fields(config, kv_heads=_DEFAULT_KV_HEADS)
+    shared = shared_fields(config, _DEFAULTS)
     # NOTE: an absent window is the class's default, a null one is full attention.
     full = "sliding_window" in config and config["sliding_window"] is None
     window = 0 if full else Fields(config).dimension("sliding_window", _DEFAULT_WINDOW)
@@ -35,5 +36,5 @@ MISTRAL = Family(
     gguf_architectures=(),
     from_config=_from_config,
     from_gguf=_from_gguf,
-    gguf_interleaved=True,
+    reward_classes={"MistralForSequenceClassification": sequence_classifier},
 )

@@ -1,4 +1,4 @@
-"""Tensor names and shapes: what a checkpoint of an architecture has to hold, under which names."""
+"""Canonical tensor names and shapes: what a checkpoint of an architecture has to hold."""
 
 from __future__ import annotations
 
@@ -8,25 +8,12 @@ EMBEDDING = "model.embed_tokens.weight"
 FINAL_NORM = "model.norm.weight"
 HEAD = "lm_head.weight"
 
-_GGUF_MODULES = {
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "self_attn.q_norm": "attn_q_norm",
-    "self_attn.k_norm": "attn_k_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-    "self_attn.output_norm": "post_attention_norm",
-    "mlp.output_norm": "post_ffw_norm",
-}
-
 
 def expected_tensors(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor that a checkpoint of ``architecture`` holds, by Hugging Face name."""
+    """Shape of every tensor that a checkpoint of ``architecture`` holds, by canonical name.
+
+    The names are those of Hugging Face's Llama; what Llama has not is named after what it follows.
+    """
     shapes: dict[str, tuple[int, ...]] = {
         EMBEDDING: (architecture.vocab_size, architecture.hidden_size),
         FINAL_NORM: (architecture.hidden_size,),
@@ -39,16 +26,6 @@ def expected_tensors(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     for index in range(architecture.num_layers):
         shapes.update({f"model.layers.{index}.{name}": shape for name, shape in layer.items()})
     return shapes
-
-
-def gguf_name_map(architecture: Architecture) -> dict[str, str]:
-    """GGUF name -> Hugging Face name of every tensor of ``architecture``."""
-    names = {"token_embd.weight": EMBEDDING, "output_norm.weight": FINAL_NORM, "output.weight": HEAD}
-    for name in _layer_tensors(architecture):
-        module, suffix = name.rsplit(".", 1)
-        for index in range(architecture.num_layers):
-            names[f"blk.{index}.{_GGUF_MODULES[module]}.{suffix}"] = f"model.layers.{index}.{name}"
-    return names
 
 
 def _layer_tensors(architecture: Architecture) -> dict[str, tuple[int, ...]]:

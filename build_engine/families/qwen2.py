@@ -8,6 +8,7 @@ from typing import Any
 from build_engine.families.config_json import shared_fields, windows_by_layer
 from build_engine.families.family import Family, TensorShapes
 from build_engine.families.gguf_metadata import shared_gguf_fields
+from build_engine.families.score_heads import sequence_classifier, two_layers
 from runtime.bundle.architecture import Architecture
 
 
@@ -31,4 +32,5 @@ QWEN2 = Family(
     gguf_architectures=("qwen2",),
     from_config=_from_config,
     from_gguf=_from_gguf,
+    reward_classes={"Qwen2ForSequenceClassification": sequence_classifier, "Qwen2ForRewardModel": two_layers},
 )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from build_engine.families.config_json import shared_fields, windows_by_layer
+from build_engine.families.config_json import Defaults, shared_fields, windows_by_layer
 from build_engine.families.family import Family, TensorShapes
 from build_engine.families.fields import Fields
 from build_engine.families.gguf_metadata import shared_gguf_fields
+from build_engine.families.score_heads import sequence_classifier
 from runtime.bundle.architecture import Architecture
 
-_DEFAULT_HEAD_DIM = 128
+_DEFAULTS = Defaults(head_dim=128)
 
 
 def _from_config(config: Mapping[str, Any]) -> Architecture:
@@ -22,7 +23,7 @@ def _from_config(config: Mapping[str, Any]) -> Architecture:
         attention_bias=bias,
         output_bias=bias,
         sliding_windows=windows_by_layer(config),
-        **shared_fields(config, head_dim=_DEFAULT_HEAD_DIM),
+        **shared_fields(config, _DEFAULTS),
     )
 
 
@@ -37,4 +38,5 @@ QWEN3 = Family(
     gguf_architectures=("qwen3",),
     from_config=_from_config,
     from_gguf=_from_gguf,
+    reward_classes={"Qwen3ForSequenceClassification": sequence_classifier},
 )

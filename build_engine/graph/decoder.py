@@ -11,8 +11,9 @@ import onnx
 from build_engine.checkpoint import Checkpoint
 from build_engine.families.names import EMBEDDING, FINAL_NORM
 from build_engine.graph.builder import MICROSOFT, PEREGRINE, GraphBuilder
+from build_engine.graph.heads import declare_head
 from build_engine.graph.linear import Linears
-from build_engine.graph.names import head_name, layer_name
+from build_engine.graph.names import layer_name
 from runtime.bundle.manifest import KvLayout
 from runtime.reference.attention import rotary_tables
 
@@ -27,8 +28,9 @@ class DecoderGraph:
 
     Inputs: ``token_ids`` int64 ``[T]``, ``cu_seqlens`` int32 ``[B+1]``, ``past_lens`` int32 ``[B]``, ``block_table``
     int32 ``[B, M]``, ``logits_rows`` int64 ``[R]`` and, for each layer ``l``, the pools ``k_cache_{l}`` and
-    ``v_cache_{l}`` ``[num_blocks, kv_heads, block_size, head_dim]``. Outputs: ``logits`` float32 ``[R, V]`` and the
-    pools again as ``k_cache_{l}_out`` and ``v_cache_{l}_out``, which have to be bound to the buffers of the inputs.
+    ``v_cache_{l}`` ``[num_blocks, kv_heads, block_size, head_dim]``. Outputs: ``logits`` float32 ``[R, V]``, or of a
+    reward model ``score`` float32 ``[R]``, and the pools again as ``k_cache_{l}_out`` and ``v_cache_{l}_out``, which
+    have to be bound to the buffers of the inputs.
 
     The last layer computes keys and values of all tokens, but everything after its attention only for
     ``logits_rows``.
@@ -45,16 +47,13 @@ class DecoderGraph:
         """Emits all nodes, streaming the weights, and returns the model."""
         graph, architecture = self._graph, self._architecture
         self._declare_step_inputs()
-        table = self._checkpoint.tensors[EMBEDDING]
-        residual = self._linears.embedding(graph, "token_ids", table, "embedding")
+        residual = self._embedding()
         normed = self._norm(residual, layer_name(0, "input_layernorm.weight"))
         for layer in range(architecture.num_layers):
             progress("weights", layer, architecture.num_layers + 1)
             normed, residual = self._layer(layer, normed, residual)
         progress("weights", architecture.num_layers, architecture.num_layers + 1)
-        head = self._checkpoint.tensors[head_name(architecture)]
-        self._linears.linear(graph, normed, [head], None, "logits")
-        graph.output("logits", np.float32, ["rows", architecture.vocab_size])
+        declare_head(graph, self._checkpoint, self._linears, normed)
         self._declare_pools()
         progress("weights", architecture.num_layers + 1, architecture.num_layers + 1)
         return graph.model(f"{architecture.family} decoder")
@@ -75,6 +74,14 @@ class DecoderGraph:
         graph.table("rotary.cos", cos)
         graph.table("rotary.sin", sin)
 
+    def _embedding(self) -> str:
+        table, scale = self._checkpoint.tensors[EMBEDDING], self._architecture.embedding_scale
+        rows = self._linears.embedding(self._graph, "token_ids", table, "embedding")
+        if scale == 1.0:
+            return rows
+        factor = self._graph.vector("embedding.scale", np.array([scale], np.float32))
+        return self._graph.node("Mul", [rows, factor], "embedding.scaled")
+
     def _declare_pools(self) -> None:
         architecture = self._architecture
         shape: list[int | str] = ["blocks", architecture.num_kv_heads, self._kv.block_size, architecture.head_dim]
@@ -94,10 +101,12 @@ class DecoderGraph:
             mixed = graph.node("Gather", [mixed, "logits_rows"], "wanted.mixed", axis=0)
             residual = graph.node("Gather", [residual, "logits_rows"], "wanted.residual", axis=0)
         branch = self._linear(layer, mixed, ("self_attn.o_proj",), architecture.output_bias, "attention")
+        branch = self._output_norm(layer, "self_attn", branch)
         normed, residual = self._add_norm(residual, branch, layer_name(layer, "post_attention_layernorm.weight"))
         gate_up = self._linear(layer, normed, _GATE_UP, architecture.mlp_bias, "gate_up")
         activated = self._gated_activation(layer, gate_up)
         branch = self._linear(layer, activated, ("mlp.down_proj",), architecture.mlp_bias, "mlp")
+        branch = self._output_norm(layer, "mlp", branch)
         next_norm = FINAL_NORM if last else layer_name(layer + 1, "input_layernorm.weight")
         return self._add_norm(residual, branch, next_norm)
 
@@ -128,7 +137,7 @@ class DecoderGraph:
             sliding_window=architecture.window(layer),
             rotary_dim=architecture.rotary_dim,
             norm_eps=float(architecture.norm_eps),
-            softcap=0.0,
+            softcap=float(architecture.attention_softcap),
         )
 
     def _gated_activation(self, layer: int, gate_up: str) -> str:
@@ -140,6 +149,11 @@ class DecoderGraph:
         graph.node("Split", [gate_up], [gate, up], axis=1, num_outputs=2)
         activated = graph.node("Gelu", [gate], f"{prefix}.activated", approximate="tanh")
         return graph.node("Mul", [activated, up], f"{prefix}.gated")
+
+    def _output_norm(self, layer: int, part: str, branch: str) -> str:
+        if not self._architecture.output_norms:
+            return branch
+        return self._norm(branch, layer_name(layer, f"{part}.output_norm.weight"))
 
     def _norm(self, x: str, weight: str) -> str:
         gain = self._graph.vector(weight, self._vector(weight))

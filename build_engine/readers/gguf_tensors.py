@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -10,18 +10,20 @@ import numpy.typing as npt
 
 from build_engine.checkpoint import QuantBlocks
 from build_engine.errors import CheckpointError
+from build_engine.families.layout import Run
 from build_engine.readers.gguf_encodings import decode_blocks, decode_float, dequantize
 from build_engine.readers.gguf_file import GgufFile, TensorInfo
 
 
 @dataclass(slots=True)
 class GgufTensor:
-    """One tensor of a GGUF file.
+    """A tensor of a GGUF file, or some rows of one.
 
     Attributes:
-        name: Hugging Face's name.
+        name: Canonical name.
         info: Where the file has it.
-        row_order: Stored row of each row, or ``None`` where the order is the same.
+        row_order: Stored row of each row, or ``None`` where all are in their places.
+        offset: Added to the values of a float tensor.
     """
 
     name: str
@@ -29,7 +31,19 @@ class GgufTensor:
     encoding: str
     file: GgufFile
     info: TensorInfo
-    row_order: npt.NDArray[np.int64] | None = None
+    row_order: slice | npt.NDArray[np.int64] | None = None
+    offset: float = 0.0
+
+    def part(self, name: str, rows: tuple[Run, ...], offset: float) -> GgufTensor:
+        """The ``rows`` of it, all where that is empty, as ``name``; ``offset`` is added to the values.
+
+        Blocks lie within rows, so that rows of a quantised tensor are taken as they are stored.
+        """
+        if not rows:
+            return replace(self, name=name, offset=offset)
+        count = sum(stop - start for start, stop in rows)
+        order = slice(*rows[0]) if len(rows) == 1 else np.concatenate([np.arange(*run) for run in rows])
+        return replace(self, name=name, shape=(count, *self.shape[1:]), row_order=order, offset=offset)
 
     def float32(self) -> npt.NDArray[np.float32]:
         """The values, dequantised where need be.
@@ -38,7 +52,8 @@ class GgufTensor:
             CheckpointError: A value is not finite.
         """
         values = dequantize(self.blocks()) if self.info.encoding.is_block else self._floats()
-        return self._finite(values.reshape(self.shape), "value")
+        self._finite(values, "value")
+        return (values + np.float32(self.offset) if self.offset else values).reshape(self.shape)
 
     def blocks(self) -> QuantBlocks:
         """The quantised blocks as stored.
@@ -65,9 +80,9 @@ class GgufTensor:
     def _stored(self) -> npt.NDArray[Any]:
         """The file's items, shape ``[..., columns / elements]``, in row order."""
         encoding = self.info.encoding
-        count = self.info.size // encoding.dtype.itemsize
+        count, shape = self.info.size // encoding.dtype.itemsize, self.info.shape
         items = np.frombuffer(self.file.data, encoding.dtype, count, self.info.offset)
-        rows = items.reshape(*self.shape[:-1], self.shape[-1] // encoding.elements)
+        rows = items.reshape(*shape[:-1], shape[-1] // encoding.elements)
         return rows if self.row_order is None else rows[self.row_order]
 
     def _finite(self, values: npt.NDArray[np.float32], what: str) -> npt.NDArray[np.float32]:

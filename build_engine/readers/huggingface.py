@@ -8,9 +8,9 @@ from typing import Any
 
 from build_engine.checkpoint import Checkpoint
 from build_engine.errors import CheckpointError
-from build_engine.families import architecture_from_config
+from build_engine.families import architecture_from_config, config_family
 from build_engine.families.fields import Fields
-from build_engine.readers.huggingface_files import CONFIG, GENERATION_CONFIG, read_json, weight_files
+from build_engine.readers.huggingface_files import CONFIG, GENERATION_CONFIG, QUANTISED, read_json, weight_files
 from build_engine.readers.inventory import select_tensors
 from build_engine.readers.safetensors_file import read_safetensors
 from build_engine.tokenizers.files import TokenizerFiles
@@ -32,7 +32,8 @@ def open_huggingface(directory: Path, *, name: str = "", digest: str = "") -> Ch
     """
     config = read_json(directory / CONFIG)
     architecture = config_architecture(directory, config)
-    tensors = select_tensors(architecture, read_safetensors(weight_files(directory)), directory)
+    found = read_safetensors(weight_files(directory))
+    tensors = select_tensors(architecture, found, directory, config_family(config).huggingface)
     generation = directory / GENERATION_CONFIG
     generation_config = read_json(generation) if generation.is_file() else {}
     tokenizer = huggingface_tokenizer(directory, architecture.vocab_size)
@@ -47,6 +48,7 @@ def open_huggingface(directory: Path, *, name: str = "", digest: str = "") -> Ch
         generation_config=generation_config,
         eos_token_ids=_eos_token_ids(directory, config, generation_config, tokenizer, architecture),
         bos_token_id=tokenizer.bos_token_id,
+        special_tokens=tokenizer.special_tokens,
     )
 
 
@@ -54,13 +56,22 @@ def config_architecture(directory: Path, config: dict[str, Any] | None = None) -
     """The architecture in the ``config.json`` of ``directory``, errors naming the file."""
     values = read_json(directory / CONFIG) if config is None else config
     try:
-        quantised = Fields(values).table("quantization_config")
-        if quantised:
-            method = Fields(quantised).text("quant_method", "an unknown method")
-            raise CheckpointError(f"weights quantised by {method!r} are not supported; pass a float checkpoint")
+        _refuse_quantised(directory, values)
         return architecture_from_config(values)
     except CheckpointError as error:
         raise CheckpointError(f"{directory / CONFIG}: {error}") from None
+
+
+def _refuse_quantised(directory: Path, config: dict[str, Any]) -> None:
+    """Refuse AWQ, GPTQ, compressed-tensors, FP8, bitsandbytes and whatever else packs weights in its own way."""
+    quantised = Fields(config).table("quantization_config") or Fields(config).table("compression_config")
+    packed = next((name for name in QUANTISED if (directory / name).is_file()), None)
+    if quantised or packed:
+        method = Fields(quantised).text("quant_method", packed or "an unknown method")
+        raise CheckpointError(
+            f"weights quantised by {reprlib.repr(method)} are not read; pass the float checkpoint that they were made "
+            "from, or a GGUF file of the model"
+        )
 
 
 def _eos_token_ids(

@@ -12,6 +12,8 @@ CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+QUANTISED = ("quantize_config.json", "quant_config.json")
+"""Files that older AWQ and GPTQ tools leave instead of an entry in ``config.json``."""
 
 _TOKENIZER_FILES = (
     "tokenizer.json",

@@ -1,55 +1,77 @@
-"""The one check of a checkpoint's tensors against its architecture, whatever the format."""
+"""From a file's tensors to the canonical ones: the one check of their names and shapes, whatever the format."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, Self, TypeVar
 
 from build_engine.checkpoint import CheckpointTensor
 from build_engine.errors import CheckpointError
-from build_engine.families.names import HEAD, expected_tensors
+from build_engine.families.layout import CANONICAL, Layout, Run, stored_tensors
+from build_engine.families.names import HEAD
+from build_engine.readers.score_tensors import check_score_head
 from runtime.bundle.architecture import Architecture
 
 _IGNORED_SUFFIXES = ("rotary_emb.inv_freq", "self_attn.masked_bias")
 _SHOWN = 4
 
-T = TypeVar("T", bound=CheckpointTensor)
+
+class FileTensor(CheckpointTensor, Protocol):
+    """A tensor of a file, of which parts can be taken without reading it."""
+
+    def part(self, name: str, rows: tuple[Run, ...], offset: float) -> Self:
+        """The ``rows`` of it, all where that is empty, as ``name``; ``offset`` is added to the values."""
+        ...
 
 
-def select_tensors(architecture: Architecture, found: Mapping[str, T], path: Path) -> dict[str, T]:
-    """The tensors that ``architecture`` needs, in its order.
+T = TypeVar("T", bound=FileTensor)
 
-    Buffers that are recomputed (rotary frequencies) and a head stored beside tied embeddings are left out.
+
+def select_tensors(
+    architecture: Architecture, found: Mapping[str, T], path: Path, layout: Layout = CANONICAL
+) -> dict[str, T]:
+    """The canonical tensors that ``architecture`` needs.
+
+    Buffers that are recomputed (rotary frequencies) and an output head that is not used (embeddings are tied, or it is
+    a reward model) are left out.
 
     Args:
         architecture: From the checkpoint's configuration.
-        found: By Hugging Face name; names that have none are kept as they are in the file.
+        found: By name in the file.
         path: For messages.
+        layout: Names and packing in the file.
 
     Raises:
         CheckpointError: A tensor is missing, has the wrong shape, or is not known.
     """
-    expected = expected_tensors(architecture)
-    missing = [name for name in expected if name not in found]
+    stored = stored_tensors(layout, architecture)
+    check_score_head(architecture, found, layout, path)
+    missing = [name for name in stored if name not in found]
     if missing:
         raise CheckpointError(f"{path}: {_list(missing)} missing (family {architecture.family!r})")
-    unknown = [name for name in found if name not in expected and not _ignorable(name, architecture)]
+    unused = {layout.name(HEAD)} if architecture.tied_embeddings or architecture.score_head else set()
+    unknown = [name for name in found if name not in stored | dict.fromkeys(unused) and not _ignorable(name)]
     if unknown:
         raise CheckpointError(
             f"{path}: {_list(unknown)} unknown to family {architecture.family!r}: "
             "the model has parts that would be left out"
         )
-    for name, shape in expected.items():
-        if tuple(found[name].shape) != shape:
+    tensors: dict[str, T] = {}
+    for name, tensor in stored.items():
+        if tuple(found[name].shape) != tensor.shape:
             raise CheckpointError(
-                f"{path}: tensor {name!r} has shape {list(found[name].shape)}; the configuration says {list(shape)}"
+                f"{path}: tensor {name!r} has shape {list(found[name].shape)}; the configuration says "
+                f"{list(tensor.shape)}"
             )
-    return {name: found[name] for name in expected}
+        for part in tensor.parts:
+            offset = layout.norm_offset if part.name.endswith("norm.weight") else 0.0
+            tensors[part.name] = found[name].part(part.name, part.rows, offset)
+    return tensors
 
 
-def _ignorable(name: str, architecture: Architecture) -> bool:
-    return name.endswith(_IGNORED_SUFFIXES) or (name == HEAD and architecture.tied_embeddings)
+def _ignorable(name: str) -> bool:
+    return name.endswith(_IGNORED_SUFFIXES)
 
 
 def _list(names: list[str]) -> str:

@@ -8,12 +8,12 @@ from tokenizers import Tokenizer, decoders
 from tokenizers.models import BPE
 
 from build_engine.errors import CheckpointError
-from build_engine.tokenizers.gguf_vocabulary import GgufVocabulary
 from build_engine.tokenizers.pre_tokenizers import pre_tokenizer
 from build_engine.tokenizers.special_tokens import add_special_tokens, set_post_processor
+from build_engine.tokenizers.vocabulary import Vocabulary
 
 
-def byte_level_tokenizer(vocabulary: GgufVocabulary) -> Tokenizer:
+def byte_level_tokenizer(vocabulary: Vocabulary) -> Tokenizer:
     """A byte-level BPE tokenizer over ``vocabulary``.
 
     Raises:
@@ -34,7 +34,7 @@ def byte_level_tokenizer(vocabulary: GgufVocabulary) -> Tokenizer:
     return tokenizer
 
 
-def _merges(vocabulary: GgufVocabulary, ids: dict[str, int]) -> list[tuple[str, str]]:
+def _merges(vocabulary: Vocabulary, ids: dict[str, int]) -> list[tuple[str, str]]:
     merges: list[tuple[str, str]] = []
     for merge in vocabulary.merges:
         left, _, right = merge.partition(" ")

@@ -12,10 +12,11 @@ from build_engine.errors import CheckpointError
 from build_engine.families.fields import Fields
 from build_engine.tokenizers.byte_level import byte_level_tokenizer
 from build_engine.tokenizers.files import TokenizerFiles
-from build_engine.tokenizers.gguf_vocabulary import GgufVocabulary, read_vocabulary
+from build_engine.tokenizers.gguf_vocabulary import read_vocabulary
 from build_engine.tokenizers.sentencepiece import sentencepiece_tokenizer
+from build_engine.tokenizers.vocabulary import Vocabulary
 
-_MODELS: dict[str, Callable[[GgufVocabulary], Tokenizer]] = {
+_MODELS: dict[str, Callable[[Vocabulary], Tokenizer]] = {
     "gpt2": byte_level_tokenizer,
     "llama": sentencepiece_tokenizer,
 }
@@ -39,4 +40,5 @@ def gguf_tokenizer(metadata: Mapping[str, Any]) -> TokenizerFiles:
         chat_template=template if isinstance(template, str) and template else None,
         eos_token_ids=vocabulary.eos_ids,
         bos_token_id=vocabulary.bos_id,
+        special_tokens=vocabulary.special_tokens,
     )

@@ -4,55 +4,21 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any
 
 from build_engine.errors import CheckpointError
 from build_engine.families.fields import Fields
+from build_engine.tokenizers.vocabulary import TokenType, Vocabulary
 
 _PREFIX = "tokenizer.ggml."
+_SPECIAL_KEYS = {
+    "bos_token": "bos_token_id",
+    "eos_token": "eos_token_id",
+    "unk_token": "unknown_token_id",
+}
 
 
-class TokenType(IntEnum):
-    """``tokenizer.ggml.token_type`` (llama.cpp's ``llama_token_type``)."""
-
-    NORMAL = 1
-    UNKNOWN = 2
-    CONTROL = 3
-    USER_DEFINED = 4
-    UNUSED = 5
-    BYTE = 6
-
-
-@dataclass(frozen=True, slots=True)
-class GgufVocabulary:
-    """Tokens and special ids of a GGUF file.
-
-    Attributes:
-        types: One per token.
-        scores: One per token; empty for byte-level vocabularies.
-        merges: ``"left right"``, best first; empty for SentencePiece vocabularies.
-        eos_ids: End of sequence, then end of turn where it differs.
-        bos_id: -1 where there is none; likewise ``unknown_id``.
-        fields: The section's other keys, without their prefix.
-    """
-
-    tokens: list[str]
-    types: list[int]
-    scores: list[float]
-    merges: list[str]
-    bos_id: int
-    unknown_id: int
-    eos_ids: tuple[int, ...]
-    fields: Fields
-
-    def ids_of(self, *types: TokenType) -> list[int]:
-        """Ids of the tokens of ``types``, ascending."""
-        return [index for index, kind in enumerate(self.types) if kind in types]
-
-
-def read_vocabulary(metadata: Mapping[str, Any]) -> GgufVocabulary:
+def read_vocabulary(metadata: Mapping[str, Any]) -> Vocabulary:
     """The tokenizer section of ``metadata``.
 
     Raises:
@@ -69,15 +35,21 @@ def read_vocabulary(metadata: Mapping[str, Any]) -> GgufVocabulary:
         if values and len(values) != len(tokens):
             raise CheckpointError(f"{_PREFIX}{name} has {len(values)} entries for {len(tokens)} tokens")
     eos = [_id(metadata, key, len(tokens)) for key in ("eos_token_id", "eot_token_id")]
-    return GgufVocabulary(
+    special = {name: _id(metadata, key, len(tokens)) for name, key in _SPECIAL_KEYS.items()}
+    # NOTE: converters have written ids that do not exist here; nothing but a chat template asks for the token.
+    padding = metadata.get(f"{_PREFIX}padding_token_id")
+    if type(padding) is int and 0 <= padding < len(tokens):
+        special["pad_token"] = padding
+    return Vocabulary(
         tokens=tokens,
         types=types,
         scores=scores,
         merges=_list(metadata, "merges", str),
-        bos_id=_id(metadata, "bos_token_id", len(tokens)),
-        unknown_id=_id(metadata, "unknown_token_id", len(tokens)),
+        bos_id=special["bos_token"],
+        unknown_id=special["unk_token"],
         eos_ids=tuple(dict.fromkeys(token for token in eos if token >= 0)),
         fields=Fields(metadata, _PREFIX),
+        special_ids={name: token for name, token in special.items() if token >= 0},
     )
 
 

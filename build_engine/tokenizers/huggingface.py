@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from build_engine.errors import BuildError, CheckpointError
 from build_engine.tokenizers.files import TokenizerFiles
+from build_engine.tokenizers.internlm2 import internlm2_tokenizer, is_internlm2
 
 
 def huggingface_tokenizer(directory: Path, vocab_size: int) -> TokenizerFiles:
@@ -19,6 +20,8 @@ def huggingface_tokenizer(directory: Path, vocab_size: int) -> TokenizerFiles:
     Going through transformers rather than copying ``tokenizer.json`` keeps what ``tokenizer_config.json`` changes
     (``add_bos_token``, added tokens), and so gives the ids that LightLLM gives. Added tokens beyond the model's
     embeddings are left out: transformers invents some for its own defaults, and none of them could be computed.
+
+    InternLM2's tokenizer is code in its own directory, which is never run, so it is converted here.
 
     Args:
         directory: Holds the tokenizer's files.
@@ -30,6 +33,8 @@ def huggingface_tokenizer(directory: Path, vocab_size: int) -> TokenizerFiles:
         BuildError: transformers is not installed.
     """
     try:
+        if is_internlm2(directory):
+            return internlm2_tokenizer(directory, vocab_size)
         return _convert(directory, _load(directory), vocab_size)
     except BaseException as error:
         # NOTE: a panic of the Rust library is no Exception, and its class cannot be imported.
@@ -60,7 +65,18 @@ def _convert(directory: Path, tokenizer: Any, vocab_size: int) -> TokenizerFiles
         chat_template=template or None,
         eos_token_ids=() if eos is None or eos >= vocab_size else (int(eos),),
         bos_token_id=-1 if bos is None or bos >= vocab_size else int(bos),
+        special_tokens=_special_tokens(tokenizer, vocab_size),
     )
+
+
+def _special_tokens(tokenizer: Any, vocab_size: int) -> dict[str, str]:
+    """Texts that chat templates ask for by name, of tokens that the model has."""
+    found: dict[str, str] = {}
+    for name in ("bos_token", "eos_token", "pad_token", "unk_token"):
+        text, token = getattr(tokenizer, name), getattr(tokenizer, f"{name}_id")
+        if text is not None and token is not None and token < vocab_size:
+            found[name] = str(text)
+    return found
 
 
 def _within(tokenizer_json: str, vocab_size: int) -> bytes:

@@ -1,4 +1,4 @@
-"""SentencePiece-style BPE with byte fallback (``tokenizer.ggml.model = llama``) as a ``tokenizers`` object.
+"""SentencePiece's BPE with byte fallback as a ``tokenizers`` object.
 
 Scores become merges as in transformers' ``generate_merges``; normaliser and decoder are those of Llama's
 ``tokenizer.json``.
@@ -10,23 +10,23 @@ from tokenizers import Tokenizer, decoders, normalizers
 from tokenizers.models import BPE
 
 from build_engine.errors import CheckpointError
-from build_engine.tokenizers.gguf_vocabulary import GgufVocabulary, TokenType
 from build_engine.tokenizers.special_tokens import add_special_tokens, set_post_processor
+from build_engine.tokenizers.vocabulary import TokenType, Vocabulary
 
 _SPACE = "\u2581"
 
 
-def sentencepiece_tokenizer(vocabulary: GgufVocabulary) -> Tokenizer:
+def sentencepiece_tokenizer(vocabulary: Vocabulary) -> Tokenizer:
     """A BPE tokenizer with byte fallback over ``vocabulary``.
 
     Raises:
-        CheckpointError: The file has no scores, or lacks some of the 256 byte tokens.
+        CheckpointError: There are no scores, or lacks some of the 256 byte tokens.
     """
     if not vocabulary.scores:
-        raise CheckpointError("tokenizer.ggml.scores is missing")
+        raise CheckpointError("the vocabulary has no scores (tokenizer.ggml.scores)")
     ids = {token: index for index, token in enumerate(vocabulary.tokens)}
     if any(f"<0x{byte:02X}>" not in ids for byte in range(256)):
-        raise CheckpointError("tokenizer.ggml.tokens lacks some of the byte tokens <0x00> to <0xFF>")
+        raise CheckpointError("the vocabulary lacks some of the byte tokens <0x00> to <0xFF>")
     unknown = vocabulary.tokens[vocabulary.unknown_id] if vocabulary.unknown_id >= 0 else None
     model = BPE(ids, merges_from_scores(vocabulary, ids), unk_token=unknown, fuse_unk=True, byte_fallback=True)
     tokenizer = Tokenizer(model)
@@ -43,7 +43,7 @@ def sentencepiece_tokenizer(vocabulary: GgufVocabulary) -> Tokenizer:
     return tokenizer
 
 
-def merges_from_scores(vocabulary: GgufVocabulary, ids: dict[str, int]) -> list[tuple[str, str]]:
+def merges_from_scores(vocabulary: Vocabulary, ids: dict[str, int]) -> list[tuple[str, str]]:
     """Every way to make a token of two others, best score first.
 
     SentencePiece joins the adjacent pair whose result scores best; ranking all pairs by their result's score makes a

@@ -1,4 +1,4 @@
-"""Special tokens of GGUF vocabularies: added tokens, and what is put around a text."""
+"""Special tokens of vocabularies: added tokens, and what is put around a text."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from tokenizers import AddedToken, Tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from build_engine.errors import CheckpointError
-from build_engine.tokenizers.gguf_vocabulary import GgufVocabulary, TokenType
+from build_engine.tokenizers.vocabulary import TokenType, Vocabulary
 
 
-def add_special_tokens(tokenizer: Tokenizer, vocabulary: GgufVocabulary) -> None:
+def add_special_tokens(tokenizer: Tokenizer, vocabulary: Vocabulary) -> None:
     """Make control and user-defined tokens matchable in text, under the ids they have.
 
     Control tokens (and the unknown token) are special: decoding can leave them out. User-defined ones are not.
@@ -23,7 +23,7 @@ def add_special_tokens(tokenizer: Tokenizer, vocabulary: GgufVocabulary) -> None
         raise CheckpointError(f"the tokenizer came out with {size} tokens instead of {len(vocabulary.tokens)}")
 
 
-def set_post_processor(tokenizer: Tokenizer, vocabulary: GgufVocabulary, *, add_bos_default: bool) -> None:
+def set_post_processor(tokenizer: Tokenizer, vocabulary: Vocabulary, *, add_bos_default: bool) -> None:
     """Put the beginning- and end-of-sequence tokens around a text, where the file asks for them."""
     eos_id = vocabulary.eos_ids[0] if vocabulary.eos_ids else -1
     bos = _wanted(vocabulary, "add_bos_token", add_bos_default, vocabulary.bos_id)
@@ -36,12 +36,12 @@ def set_post_processor(tokenizer: Tokenizer, vocabulary: GgufVocabulary, *, add_
             raise CheckpointError(f"the special tokens {bos + eos} cannot be put around a text: {error}") from None
 
 
-def _wanted(vocabulary: GgufVocabulary, key: str, default: bool, token_id: int) -> list[tuple[str, int]]:
+def _wanted(vocabulary: Vocabulary, key: str, default: bool, token_id: int) -> list[tuple[str, int]]:
     """The token to put there, as a list of at most one."""
     if not vocabulary.fields.flag(key, default):
         return []
     if token_id < 0:
-        raise CheckpointError(f"tokenizer.ggml.{key} is set, but the file names no such token")
+        raise CheckpointError(f"{key} is set, but the file names no such token")
     return [(vocabulary.tokens[token_id], token_id)]
 
 

@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from build_engine.checkpoint import Checkpoint
@@ -14,7 +15,9 @@ from build_engine.errors import BuildError
 from build_engine.graph import Progress
 from build_engine.verify.divergence import Divergence
 from build_engine.verify.schedule import blocks_of, forced_steps
-from runtime.bundle.manifest import Verification
+from build_engine.verify.score_errors import ScoreErrors
+from runtime.bundle.architecture import Architecture
+from runtime.bundle.manifest import ScoreVerification, Verification
 from runtime.executors import StepInputs
 from runtime.executors.ort import OrtModel
 from runtime.native import NativeLibraryError, active_isa
@@ -33,8 +36,10 @@ def verification_texts() -> list[str]:
 
 def verify_bundle(
     bundle_dir: Path, checkpoint: Checkpoint, block_size: int, progress: Progress | None = None
-) -> Verification:
+) -> Verification | ScoreVerification:
     """Runs engine and reference over the same text, teacher-forced, and compares every position.
+
+    Of a reward model these are the scores after each token.
 
     All texts run together, first in prefill chunks and then in single-token steps, so that both shapes of a step
     are covered. The reference holds the whole model in memory (4 bytes a parameter).
@@ -46,7 +51,7 @@ def verify_bundle(
         progress: Called as ``("verify", tokens_done, tokens)``.
 
     Raises:
-        BuildError: The native operators are missing or cannot run here.
+        BuildError: The native operators are missing or cannot run here, or an output is not finite.
     """
     try:
         active_isa()
@@ -64,19 +69,28 @@ def verify_bundle(
     )
     architecture = checkpoint.architecture
     reference = ReferenceDecoder(architecture, {name: tensor.float32() for name, tensor in checkpoint.tensors.items()})
-    pool = (blocks, architecture.num_kv_heads, block_size, architecture.head_dim)
-    keys = [np.zeros(pool, np.float32) for _ in range(architecture.num_layers)]
-    values = [np.zeros(pool, np.float32) for _ in range(architecture.num_layers)]
-    divergence, done = Divergence(), 0
+    keys, values = (_pools(architecture, blocks, block_size) for _ in range(2))
+    measure: Divergence | ScoreErrors = Divergence() if architecture.score_head is None else ScoreErrors()
+    done = 0
     for step in forced_steps(texts, block_size, _CHUNK, _DECODED):
         rows = np.arange(len(step.token_ids))
         inputs = (step.token_ids, step.cu_seqlens, step.past_lens, step.block_table, rows)
         actual = engine.forward(StepInputs(*inputs))
-        divergence.add(reference.step(*inputs, keys, values), actual, step.next_ids)
+        expected = reference.step(*inputs, keys, values)
+        if isinstance(measure, Divergence):
+            measure.add(expected, actual, step.next_ids)
+        else:
+            measure.add(expected, actual)
         done += len(rows)
         if progress is not None:
             progress("verify", done, sum(len(text) for text in texts))
-    return divergence.result()
+    return measure.result()
+
+
+def _pools(architecture: Architecture, blocks: int, block_size: int) -> list[npt.NDArray[np.float32]]:
+    """One pool a layer."""
+    shape = (blocks, architecture.num_kv_heads, block_size, architecture.head_dim)
+    return [np.zeros(shape, np.float32) for _ in range(architecture.num_layers)]
 
 
 def _encode(checkpoint: Checkpoint) -> list[list[int]]:

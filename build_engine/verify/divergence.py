@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from build_engine.errors import BuildError
+from build_engine.verify.finite import refuse_not_finite
 from runtime.bundle.manifest import Verification
 
 _ROWS_AT_ONCE = 32  # a vocabulary is large, and the sums are in float64
@@ -42,9 +42,7 @@ class Divergence:
         Raises:
             BuildError: A logit is not finite.
         """
-        for logits, whose in ((reference, "the model's (in float32)"), (engine, "the engine's")):
-            if not np.isfinite(logits).all():
-                raise BuildError(f"{whose} logits are not finite: a KV cache of float32 or other weights are needed")
+        refuse_not_finite("logits", reference, engine)
         for start in range(0, len(reference), _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)
             self._add_rows(reference[rows], engine[rows], next_ids[rows])

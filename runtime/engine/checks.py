@@ -8,23 +8,34 @@ from runtime.limits import EngineLimits
 from runtime.messages import AddRequest
 from runtime.request import SamplingParams
 
+SCORING = SamplingParams(max_new_tokens=1)
+"""Every request's to a reward model: a score takes its prompt, and as in LightLLM room for one token more."""
+
+
+def effective_params(request: AddRequest, limits: EngineLimits) -> SamplingParams:
+    """What the engine goes by; a reward model does not read the request's own."""
+    return SCORING if limits.scores else request.sampling
+
 
 def request_problem(request: AddRequest, limits: EngineLimits) -> str:
     """Why the request cannot run on this engine, or an empty string."""
-    params = request.sampling
+    params = effective_params(request, limits)
     ids = [part for part in (request.prompt, params.allowed_token_ids, *params.stop_sequences) if part]
     total = len(request.prompt) + params.max_new_tokens
     if not request.prompt:
         return "the prompt has no tokens"
     if total > limits.max_request_tokens:
+        new = "one for the score" if limits.scores else f"max_new_tokens {params.max_new_tokens}"
         return (
-            f"the prompt's {len(request.prompt)} tokens and max_new_tokens {params.max_new_tokens} are {total} tokens, "
+            f"the prompt's {len(request.prompt)} tokens and {new} are {total} tokens, "
             f"over the limit of {limits.max_request_tokens}"
         )
     if any(min(part) < 0 or max(part) >= limits.vocab_size for part in ids):
         return f"token ids must be in [0, {limits.vocab_size})"
     if request.samples < 1:
         return "a request needs at least one sample"
+    if limits.scores and request.samples > 1:
+        return "a reward model gives one score, not several samples"
     return "" if _in_range(params) else "a sampling parameter is out of range"
 
 

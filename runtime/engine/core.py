@@ -6,7 +6,7 @@ import logging
 import time
 from collections import defaultdict
 
-from runtime.engine.checks import request_problem
+from runtime.engine.checks import effective_params, request_problem
 from runtime.executors.base import Executor
 from runtime.limits import EngineLimits
 from runtime.messages import AddRequest, Rejected, RejectReason, TokenOutput
@@ -175,7 +175,7 @@ class EngineCore:
         problem = request_problem(request, self.limits)
         if not problem and (client, request.request_id) in self.scheduler.groups:
             problem = "the request id is in use"
-        tokens = len(request.prompt) + request.sampling.max_new_tokens
+        tokens = len(request.prompt) + effective_params(request, self.limits).max_new_tokens
         if not problem and not self.scheduler.can_ever_run(tokens, request.samples):
             problem = (
                 f"{request.samples} samples of {tokens} tokens do not fit this server's {self.limits.max_total_tokens} "
@@ -188,17 +188,16 @@ class EngineCore:
             return Rejected(request.request_id, RejectReason.QUEUE_FULL, full, _RETRY_AFTER_SECONDS)
         return None
 
-    @staticmethod
-    def _group(client: Client, request: AddRequest) -> Group:
-        key = (client, request.request_id)
-        return Group(key, request.prompt, request.sampling, salt=request.salt, samples=request.samples)
+    def _group(self, client: Client, request: AddRequest) -> Group:
+        key, params = (client, request.request_id), effective_params(request, self.limits)
+        return Group(key, request.prompt, params, salt=request.salt, samples=request.samples)
 
     @staticmethod
     def _outputs(emissions: list[Emission]) -> Outputs:
         outputs: Outputs = defaultdict(list)
-        for sequence, token, logprob, finish, error in emissions:
+        for sequence, token, logprob, finish, error, score in emissions:
             client, request_id = sequence.group.key
-            first = sequence.generated == 1
+            first = sequence.generated == 1 or score is not None
             output = TokenOutput(
                 request_id,
                 sequence.sample,
@@ -209,6 +208,7 @@ class EngineCore:
                 prompt_logprobs=sequence.prompt_logprobs if first and sequence.prompt_logprobs else None,
                 error=error,
                 queue_seconds=sequence.group.queue_seconds if first else 0.0,
+                score=score,
             )
             outputs[client].append(output)
         return outputs

@@ -62,6 +62,7 @@ def _from_bundle(config: EngineConfig, threads: int) -> tuple[EngineLimits, Host
         kv_bytes_per_token=manifest.architecture.kv_bytes_per_token(_KV_ELEMENT_BYTES[manifest.kv.dtype]),
         vocab_size=manifest.architecture.vocab_size,
         eos_token_ids=manifest.eos_token_ids,
+        scores=manifest.architecture.score_head is not None,
     )
     available = available_memory()
     if available is not None:
@@ -87,6 +88,7 @@ def _scripted(config: EngineConfig) -> tuple[EngineLimits, HostModel, list[str]]
         kv_bytes_per_token=8,
         vocab_size=script.vocab_size,
         eos_token_ids=script.eos_token_ids,
+        scores=script.scores,
     )
     total = config.max_total_tokens or 8 * script.max_sequence_tokens
     limits = choose_limits(size, msgspec.structs.replace(config, max_total_tokens=total), available_memory())
@@ -105,6 +107,7 @@ def _policy(config: EngineConfig) -> FuturePeak | Aggressive:
 def _describe(limits: EngineLimits, config: EngineConfig) -> list[str]:
     megabytes = limits.max_total_tokens * limits.kv_bytes_per_token / 2**20
     return [
+        *(["reward model: scores instead of text"] if limits.scores else []),
         f"KV cache: {limits.max_total_tokens} tokens in blocks of {limits.block_size}, {megabytes:.0f} MB; "
         f"prefix cache {'on' if config.prefix_cache else 'off'}",
         f"limits: {limits.max_request_tokens} tokens a request, {limits.max_running} in flight, "

@@ -33,6 +33,7 @@ class ModelSize:
     kv_bytes_per_token: int
     vocab_size: int
     eos_token_ids: tuple[int, ...]
+    scores: bool = False
 
 
 def choose_limits(model: ModelSize, config: EngineConfig, available_bytes: int | None) -> EngineLimits:
@@ -83,6 +84,7 @@ def choose_limits(model: ModelSize, config: EngineConfig, available_bytes: int |
         vocab_size=model.vocab_size,
         eos_token_ids=eos,
         kv_bytes_per_token=model.kv_bytes_per_token,
+        scores=model.scores,
     )
 
 

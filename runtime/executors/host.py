@@ -1,4 +1,4 @@
-"""An executor whose logits come to host memory: rows and sampling here, the model behind a small interface."""
+"""An executor whose results come to host memory: rows here, the model and what its results mean behind interfaces."""
 
 from __future__ import annotations
 
@@ -9,23 +9,31 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.executors.base import Capabilities, StepHandle
+from runtime.executors.finishers import Finisher, ScoreReader, TokenSampler
 from runtime.executors.rows import RowTable, StepInputs
-from runtime.sampling import BatchSampler
-from runtime.sampling.row_state import RowState
-from runtime.scheduler.plan import Logits, RowWork, StepOutput, StepPlan
-
-NOT_FINITE = "the model produced logits that are not finite"
+from runtime.scheduler.plan import StepOutput, StepPlan
 
 
 class HostModel(Protocol):
-    """A model with its own KV pool."""
+    """A model with its own KV pool.
 
-    vocab_size: int
+    Attributes:
+        num_blocks: KV blocks in the pool.
+        block_size: Tokens in a block.
+        scores: It is a reward model.
+    """
+
     num_blocks: int
     block_size: int
+    scores: bool
 
     def forward(self, inputs: StepInputs) -> npt.NDArray[np.float32]:
-        """Run one step; returns logits float32 ``[R, V]`` that the caller may modify until the next call."""
+        """Run one step.
+
+        Returns:
+            Logits float32 ``[R, V]``, or a reward model's scores float32 ``[R]``; the caller may modify them until the
+            next call.
+        """
         ...
 
     def copy_blocks(self, copies: list[tuple[int, int]]) -> None:
@@ -73,24 +81,22 @@ class HostExecutor:
             max_logit_rows=max_logit_rows,
         )
         self._rows = RowTable(max_rows, max_sequence_tokens, model.block_size)
-        self._states: dict[int, RowState] = {}
-        self._sampler = BatchSampler(eos_token_ids)
+        self._finisher: Finisher = ScoreReader() if model.scores else TokenSampler(self._rows, eos_token_ids)
 
     def submit(self, plan: StepPlan) -> StepHandle:
         """See ``Executor``."""
         for row in plan.ends:
-            self._states.pop(row, None)
+            self._finisher.end(row)
         for start in plan.starts:
             self._rows.start(start)
-            prompt, output = start.tokens[: start.prompt_length], start.tokens[start.prompt_length :]
-            self._states[start.row] = RowState(start.params, start.sample, prompt, output)
+            self._finisher.start(start)
         if plan.block_copies:
             self.model.copy_blocks(plan.block_copies)
         for item in plan.work:
             self._rows.extend(item.row, item.new_blocks)
-        logits = self.model.forward(self._rows.pack(plan))
+        results = self.model.forward(self._rows.pack(plan))
         self._rows.advance(plan.work)
-        return _Done(self._finish(plan.work, logits))
+        return _Done(self._finisher.finish(plan.work, results))
 
     def collect(self, handle: StepHandle) -> StepOutput:
         """See ``Executor``."""
@@ -99,45 +105,3 @@ class HostExecutor:
     def close(self) -> None:
         """See ``Executor``."""
         self.model.close()
-
-    def _finish(self, work: list[RowWork], logits: npt.NDArray[np.float32]) -> StepOutput:
-        output = StepOutput()
-        sampling: list[RowWork] = []
-        places: list[int] = []
-        place = 0
-        for item in work:
-            if item.logits is Logits.ALL:
-                self._prompt_logprobs(item, logits[place : place + item.count], output)
-            place += {Logits.NONE: 0, Logits.LAST: 1, Logits.ALL: item.count}[item.logits]
-            if item.samples:
-                sampling.append(item)
-                places.append(place - 1)
-        if sampling:
-            wanted = logits if len(places) == len(logits) else logits[places]
-            self._sample(sampling, wanted, output)
-        return output
-
-    def _sample(self, work: list[RowWork], logits: npt.NDArray[np.float32], output: StepOutput) -> None:
-        states = [self._states[item.row] for item in work]
-        for item, state, drawn in zip(work, states, self._sampler.sample(logits, states), strict=True):
-            if drawn.token < 0:
-                output.errors[item.row] = NOT_FINITE
-                continue
-            self._rows.append(item.row, drawn.token)
-            state.accept(drawn.token)
-            output.tokens[item.row] = drawn.token
-            output.logprobs[item.row] = drawn.logprob
-
-    def _prompt_logprobs(self, item: RowWork, logits: npt.NDArray[np.float32], output: StepOutput) -> None:
-        """Log-softmax of each next prompt token; the chunk's last token may have none."""
-        row = item.row
-        end = int(self._rows.computed[row])
-        start = end - item.count
-        following = self._rows.tokens[row, start + 1 : min(end + 1, int(self._rows.lengths[row]))]
-        z = logits[: len(following)].astype(np.float64)
-        if not np.isfinite(z).all():
-            output.errors[row] = NOT_FINITE
-            return
-        z -= z.max(axis=1, keepdims=True)
-        chosen = np.take_along_axis(z, following[:, None], axis=1)[:, 0]
-        output.prompt_logprobs[row] = (chosen - np.log(np.exp(z).sum(axis=1))).tolist()

@@ -27,7 +27,7 @@ class OrtModel:
     Args:
         directory: Holds ``model.onnx`` and its weight file.
         num_blocks: KV blocks to allocate.
-        max_logit_rows: Rows of logits to make room for.
+        max_logit_rows: Rows of logits, or scores, to make room for.
         threads: Compute threads.
         spinning: Let idle compute threads spin between two operators: faster on cores of their own, very much slower
             where something else wants the cores.
@@ -44,8 +44,9 @@ class OrtModel:
         }
         self.num_blocks = num_blocks
         self.block_size = int(next(iter(self._pools.values())).shape[2])
-        self.vocab_size = int(self._session.get_outputs()[0].shape[1])
-        self._logits = _zeros((max_logit_rows, self.vocab_size), np.float32)
+        self._head = self._session.get_outputs()[0]
+        self.scores = self._head.name == "score"
+        self._results = _zeros((max_logit_rows, *self._head.shape[1:]), np.float32)
         self._binding = self._session.io_binding()
         for name, pool in self._pools.items():
             self._binding.bind_input(name, "cpu", 0, pool.dtype, pool.shape, pool.ctypes.data)
@@ -63,10 +64,10 @@ class OrtModel:
         # NOTE: bound by address: ``arrays`` keeps the buffers alive until the run is over.
         for name, array in arrays.items():
             self._binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        logits = self._logits[: len(inputs.logits_rows)]
-        self._binding.bind_output("logits", "cpu", 0, logits.dtype, logits.shape, logits.ctypes.data)
+        results = self._results[: len(inputs.logits_rows)]
+        self._binding.bind_output(self._head.name, "cpu", 0, results.dtype, results.shape, results.ctypes.data)
         self._session.run_with_iobinding(self._binding)
-        return logits
+        return results
 
     def copy_blocks(self, copies: list[tuple[int, int]]) -> None:
         """See ``HostModel``."""

@@ -30,7 +30,7 @@ class ReferenceModel:
         num_blocks: int,
         block_size: int,
     ) -> None:
-        self.vocab_size = architecture.vocab_size
+        self.scores = architecture.score_head is not None
         self.num_blocks = num_blocks
         self.block_size = block_size
         shape = (num_blocks, architecture.num_kv_heads, block_size, architecture.head_dim)

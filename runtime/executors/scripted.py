@@ -1,13 +1,13 @@
-"""A model without weights whose next token is a fixed function of every token before it.
+"""A model without weights whose next token, or score, is a fixed function of every token before it.
 
 It keeps token ids in a paged KV pool of its own and reads them back through the block table, so a paging bug
-anywhere changes the text: the tests' stand-in for a model, and an engine for trying the server without one.
+anywhere changes the answer: the tests' stand-in for a model, and an engine for trying the server without one.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable
 
 import msgspec
 import numpy as np
@@ -30,7 +30,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         max_sequence_tokens: Context length.
         step_seconds: Time a step takes at least.
         fail_on_token: A step that runs this token raises; -1 for never.
-        nan_on_token: Logits after this token are NaN; -1 for never.
+        nan_on_token: Logits, or the score, after this token are NaN; -1 for never.
+        scores: It is a reward model.
     """
 
     vocab_size: int = 512
@@ -42,16 +43,27 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     step_seconds: float = 0.0
     fail_on_token: int = -1
     nan_on_token: int = -1
+    scores: bool = False
 
 
-def next_token(script: Script, tokens: Iterable[int]) -> int:
+def next_token(script: Script, tokens: list[int]) -> int:
     """The token that follows ``tokens``."""
-    state = 17
-    for token in tokens:
-        state = (state * 31 + int(token) + 1) % _MODULUS
+    state = _digest(tokens)
     if script.eos_period and state % script.eos_period == 0:
         return script.eos_token_ids[0]
     return script.first_token + state // 7 % (script.vocab_size - script.first_token)
+
+
+def score_of(script: Script, tokens: list[int]) -> float:
+    """The score of ``tokens``, in [-8, 8) and exact in float32."""
+    return math.nan if tokens[-1] == script.nan_on_token else _digest(tokens) % 2**20 / 2**16 - 8
+
+
+def _digest(tokens: list[int]) -> int:
+    state = 17
+    for token in tokens:
+        state = (state * 31 + token + 1) % _MODULUS
+    return state
 
 
 class ScriptedModel:
@@ -64,7 +76,7 @@ class ScriptedModel:
 
     def __init__(self, script: Script, num_blocks: int) -> None:
         self.script = script
-        self.vocab_size = script.vocab_size
+        self.scores = script.scores
         self.num_blocks = num_blocks
         self.block_size = script.block_size
         self.pool = np.full((num_blocks, script.block_size), -1, dtype=np.int64)
@@ -82,14 +94,14 @@ class ScriptedModel:
         for token, sequence, position in zip(inputs.token_ids, sequences, positions, strict=True):
             block = inputs.block_table[sequence, position // self.block_size]
             self.pool[block, position % self.block_size] = token
-        logits = np.zeros((len(inputs.logits_rows), self.vocab_size), dtype=np.float32)
-        for place, row in enumerate(inputs.logits_rows):
-            length = int(positions[row]) + 1
-            blocks = inputs.block_table[sequences[row], : -(-length // self.block_size)]
-            tokens = self.pool[blocks].reshape(-1)[:length]
-            logits[place, next_token(script, tokens)] = 8.0
+        contexts = [self._context(inputs.block_table[sequences[row]], positions[row]) for row in inputs.logits_rows]
+        if script.scores:
+            return np.array([score_of(script, tokens) for tokens in contexts], dtype=np.float32)
+        logits = np.zeros((len(contexts), script.vocab_size), dtype=np.float32)
+        for row, tokens in zip(logits, contexts, strict=True):
+            row[next_token(script, tokens)] = 8.0
             if tokens[-1] == script.nan_on_token:
-                logits[place] = np.nan
+                row[:] = np.nan
         return logits
 
     def copy_blocks(self, copies: list[tuple[int, int]]) -> None:
@@ -99,3 +111,9 @@ class ScriptedModel:
 
     def close(self) -> None:
         """See ``HostModel``."""
+
+    def _context(self, table: npt.NDArray[np.int32], position: np.int64) -> list[int]:
+        """A sequence's tokens up to and with ``position``, as its blocks have them."""
+        length = int(position) + 1
+        tokens: list[int] = self.pool[table[: -(-length // self.block_size)]].reshape(-1)[:length].tolist()
+        return tokens

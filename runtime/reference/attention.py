@@ -105,19 +105,28 @@ def rotary_tables(
         scaling: Long-context scaling, if any.
 
     Returns:
-        ``cos, sin``, each ``[length, rotary_dim / 2]`` float32.
+        ``cos, sin``, each ``[length, rotary_dim / 2]`` float32; LongRoPE's carry its attention factor.
     """
     frequencies = rope_theta ** -(np.arange(0, rotary_dim, 2, dtype=np.float64) / rotary_dim)
+    magnitude = 1.0
     if scaling is not None:
         frequencies = _scale_frequencies(frequencies, scaling)
+        magnitude = scaling.attention_factor
     angles = np.arange(length, dtype=np.float64)[:, None] * frequencies
-    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    return _times(np.cos(angles), magnitude), _times(np.sin(angles), magnitude)
+
+
+def _times(values: Float64, factor: float) -> Float32:
+    values *= factor  # in place: the tables of a long context are large
+    return values.astype(np.float32)
 
 
 def _scale_frequencies(frequencies: Float64, scaling: RopeScaling) -> Float64:
-    """Linear scaling, or Llama 3.1's, which leaves short wavelengths as they are and blends in between."""
+    """Linear scaling; LongRoPE's divisors; or Llama 3.1's rule, which keeps short wavelengths and blends in between."""
     if scaling.kind == "linear":
         return frequencies / scaling.factor
+    if scaling.kind == "longrope":
+        return frequencies / np.array(scaling.factors, dtype=np.float64)
     turns = scaling.original_context_length * frequencies / (2 * math.pi)
     keep = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
     keep = np.clip(keep, 0.0, 1.0)

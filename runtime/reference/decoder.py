@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
-from runtime.bundle.architecture import Architecture
+from runtime.bundle.architecture import Architecture, ScoreHead
 from runtime.reference.attention import paged_attention, rotary_tables
 from runtime.reference.prompt_attention import prompt_attention
 
@@ -53,21 +54,22 @@ class ReferenceDecoder:
             cu_seqlens: ``[B + 1]``, prefix sums of the new-token counts.
             past_lens: ``[B]``, tokens of each sequence already in the cache.
             block_table: ``[B, M]``, the sequence's blocks in order, -1 padded.
-            logits_rows: ``[R]``, rows of ``[0, T)`` whose logits are wanted.
+            logits_rows: ``[R]``, rows of ``[0, T)`` whose logits or scores are wanted.
             k_caches: One ``[num_blocks, kv_heads, block_size, head_dim]`` a layer.
             v_caches: The same for values.
 
         Returns:
-            Logits, float32 ``[R, V]``.
+            Logits, float32 ``[R, V]``; of a reward model scores, float32 ``[R]``.
         """
         architecture, weights = self.architecture, self._weights
-        x = weights["model.embed_tokens.weight"][token_ids]
+        x = weights["model.embed_tokens.weight"][token_ids] * np.float32(architecture.embedding_scale)
         for layer in range(architecture.num_layers):
             pools = (k_caches[layer], v_caches[layer])
             qkv = self._rows(lambda row, layer=layer: self._qkv(layer, row), x)
             mixed = self._attention(layer, qkv, pools, cu_seqlens, past_lens, block_table)
             x = self._rows(lambda row, mix, layer=layer: self._after_attention(layer, row, mix), x, mixed)
-        return self._rows(self._logits, x[logits_rows])
+        head = architecture.score_head
+        return self._rows(self._logits if head is None else partial(self._scores, head), x[logits_rows])
 
     def _rows(self, function: Callable[..., Floats], *inputs: Floats) -> Floats:
         """Applies a function of ``[T, ...]`` arrays to all rows at once, or row by row."""
@@ -83,20 +85,42 @@ class ReferenceDecoder:
         return np.concatenate(parts, axis=1)
 
     def _after_attention(self, layer: int, x: Floats, mixed: Floats) -> Floats:
-        x = x + self._linear(layer, "self_attn.o_proj", mixed, self.architecture.output_bias)
+        branch = self._linear(layer, "self_attn.o_proj", mixed, self.architecture.output_bias)
+        x = x + self._output_norm(layer, "self_attn", branch)
         normed = self._norm(x, f"model.layers.{layer}.post_attention_layernorm.weight")
         bias = self.architecture.mlp_bias
         gate = self._linear(layer, "mlp.gate_proj", normed, bias)
         up = self._linear(layer, "mlp.up_proj", normed, bias)
-        return x + self._linear(layer, "mlp.down_proj", _ACTIVATIONS[self.architecture.activation](gate) * up, bias)
+        branch = self._linear(layer, "mlp.down_proj", _ACTIVATIONS[self.architecture.activation](gate) * up, bias)
+        return x + self._output_norm(layer, "mlp", branch)
+
+    def _output_norm(self, layer: int, part: str, branch: Floats) -> Floats:
+        if not self.architecture.output_norms:
+            return branch
+        return self._norm(branch, f"model.layers.{layer}.{part}.output_norm.weight")
 
     def _logits(self, x: Floats) -> Floats:
         tied = self.architecture.tied_embeddings
         head = self._weights["model.embed_tokens.weight" if tied else "lm_head.weight"]
-        return self._product(self._norm(x, "model.norm.weight"), head)
+        logits = self._product(self._norm(x, "model.norm.weight"), head)
+        if self.architecture.logits_softcap:
+            cap = np.float32(self.architecture.logits_softcap)
+            logits /= cap
+            np.tanh(logits, out=logits)  # in place: a vocabulary of rows is large
+            logits *= cap
+        return logits
+
+    def _scores(self, head: ScoreHead, x: Floats) -> Floats:
+        normed = self._norm(x, "model.norm.weight")
+        if not head.hidden_size:
+            return self._affine("score", normed, head.bias)[:, 0]
+        hidden = np.maximum(self._affine("score.0", normed, head.bias), np.float32(0))
+        return self._affine("score.2", hidden, head.bias)[:, 0]
 
     def _linear(self, layer: int, part: str, x: Floats, bias: bool) -> Floats:
-        name = f"model.layers.{layer}.{part}"
+        return self._affine(f"model.layers.{layer}.{part}", x, bias)
+
+    def _affine(self, name: str, x: Floats, bias: bool) -> Floats:
         product = self._product(x, self._weights[f"{name}.weight"])
         return product + self._weights[f"{name}.bias"] if bias else product
 
@@ -138,6 +162,7 @@ class ReferenceDecoder:
             head_dim=architecture.head_dim,
             scale=architecture.scale,
             sliding_window=architecture.window(layer),
+            softcap=architecture.attention_softcap,
             rotary_dim=architecture.rotary_dim,
             norm_eps=architecture.norm_eps,
             q_norm=self._weights[f"{prefix}.q_norm.weight"] if architecture.qk_norm else None,

@@ -81,7 +81,7 @@ class FuturePeak:
         whole = 0
         for sample in samples:
             generated = sample.generated + sample.pending
-            known = len(sample.tokens) + sample.pending + 1
+            known = _known_tokens(sample)
             growth = max(0, self._length(sample, generated, load) - generated - 1)
             if sample.decoding:
                 decoding.append(Forecast(known, growth))
@@ -107,8 +107,13 @@ class Aggressive:
 
     def peak(self, samples: Sequence[Sample], load: Load) -> int:
         """See ``AdmissionPolicy``."""
-        return sum(blocks_for(len(sample.tokens) + sample.pending + 1, load.block_size) for sample in samples)
+        return sum(blocks_for(_known_tokens(sample), load.block_size) for sample in samples)
 
     def admits(self, running: Sequence[Sample], candidate: Group, load: Load) -> bool:
         """See ``AdmissionPolicy``."""
         return self.peak([*running, *candidate.live()], load) <= load.capacity
+
+
+def _known_tokens(sample: Sample) -> int:
+    """Tokens that a sample will hold at least: those it has and the next one, if there is one still to come."""
+    return min(len(sample.tokens) + sample.pending + 1, sample.prompt_length + sample.group.params.max_new_tokens)

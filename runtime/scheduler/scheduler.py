@@ -1,8 +1,8 @@
 """The scheduler: a step is a transaction of ``plan``, execute (elsewhere) and ``commit`` or ``release``.
 
 The currency is tokens to run per sequence and step. There is no prefill or decode phase: a sequence runs until
-the KV cache has caught up with its tokens, and the run that catches up samples the next one. Chunked prefill,
-prefix hits and recompute after a preemption are all that one rule.
+the KV cache has caught up with its tokens, and the run that catches up samples the next one, or gives a reward
+model's score. Chunked prefill, prefix hits and recompute after a preemption are all that one rule.
 """
 
 from __future__ import annotations
@@ -44,13 +44,14 @@ class SchedulerConfig:
 
 
 class Emission(NamedTuple):
-    """One committed token of one sample, or its end without a token (``token == -1``)."""
+    """One committed token of one sample, or its end without a token (``token == -1``), perhaps with a score."""
 
     sequence: Sequence
     token: int
     logprob: float
     finish: FinishReason
     error: str = ""
+    score: float | None = None
 
 
 @dataclass(slots=True)
@@ -134,7 +135,7 @@ class Scheduler:
         return Step(plan, draft.planned)
 
     def commit(self, step: Step, output: StepOutput) -> list[Emission]:
-        """Take in what a step produced: tokens, ends, blocks for the prefix cache.
+        """Take in what a step produced: tokens, scores, ends, blocks for the prefix cache.
 
         Output of a sequence that ended while the step ran is dropped: never counted, never emitted.
         """
@@ -153,7 +154,10 @@ class Scheduler:
             if epoch == sequence.epoch:
                 sequence.committed += work.count
                 self.kv.publish(sequence)
-            if work.samples:
+            if work.row in output.scores:
+                self._finish(sequence, FinishReason.STOP)
+                emissions.append(Emission(sequence, -1, 0.0, sequence.finish, score=output.scores[work.row]))
+            elif work.samples:
                 emissions.append(self._accept(sequence, output.tokens[work.row], output.logprobs[work.row]))
         return emissions
 

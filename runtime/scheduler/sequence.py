@@ -17,13 +17,13 @@ class Sequence:
     """A sample: its tokens, and how far the KV cache has caught up with them.
 
     There is no prefill or decode phase: a sequence is run until ``computed`` has caught up with its tokens, and
-    the run that catches up samples the next one.
+    the run that catches up samples the next one, or scores them.
 
     Attributes:
         tokens: Prompt, then the committed output.
         computed: Leading tokens planned or already run.
         committed: Leading tokens known to be in the KV cache; behind ``computed`` while a step is in flight.
-        pending: Sampled tokens that an uncollected step still owes.
+        pending: Sampled tokens (or the score) that an uncollected step still owes.
         blocks: Its KV blocks, in order.
         published: Leading blocks that are in the prefix tree as this sequence's own path.
         row: Its row in the executor, or ``NO_ROW`` while it waits.

@@ -27,16 +27,21 @@ def engine(tmp_path: Path) -> Iterator[FakeEngine]:
 
 @pytest.fixture
 def serve(engine: FakeEngine, tmp_path: Path) -> Callable[..., None]:
-    """Runs a coroutine function with a ``Client`` of an application; keywords go into its ``WorkerConfig``."""
+    """Runs a coroutine function with a ``Client`` of an application.
+
+    ``prepare`` gets the bundle before the application does; other keywords go into its ``WorkerConfig``.
+    """
 
     def run(
         test: Callable[[Client], Awaitable[None]],
         *,
         environ: dict[str, str] | None = None,
         generation_config: str | None = None,
+        prepare: Callable[[Path], None] = lambda _: None,
         **config: Any,
     ) -> None:
         bundle = write_toy_bundle(tmp_path / "bundle", generation_config)
+        prepare(bundle)
         worker = WorkerConfig(bundle=str(bundle), engine_socket=str(engine.path), **config)
 
         async def body() -> None:

@@ -39,6 +39,7 @@ LIMITS = EngineLimits(
     vocab_size=VOCAB_SIZE,
     eos_token_ids=(EOS_ID,),
 )
+REWARD_LIMITS = msgspec.structs.replace(LIMITS, scores=True)
 Script = Callable[[AddRequest, int, int], TokenOutput]
 
 
@@ -57,6 +58,18 @@ def say(text: str | bytes) -> Script:
     return script
 
 
+def score(value: Callable[[list[int]], float | None]) -> Script:
+    """A script of a reward engine: ``value`` of the prompt, or an error where that is ``None``."""
+
+    def script(add: AddRequest, sample: int, count: int) -> TokenOutput:
+        number = value(add.prompt)
+        if number is None:
+            return TokenOutput(add.request_id, sample, -1, 0.0, FinishReason.ERROR, error="no score")
+        return TokenOutput(add.request_id, sample, -1, 0.0, FinishReason.STOP, score=number)
+
+    return script
+
+
 @dataclass
 class _Running:
     client: bytes
@@ -71,6 +84,7 @@ class FakeEngine:
     Attributes:
         script: Makes output ``count`` (from 0) of a sample.
         reject: When set, makes the refusal of every request.
+        held: Says which requests get no outputs for now.
         tick_milliseconds: Time between steps.
     """
 
@@ -79,6 +93,7 @@ class FakeEngine:
     limits: EngineLimits = LIMITS
     tick_milliseconds: int = 2
     reject: Callable[[AddRequest], Rejected] | None = None
+    held: Callable[[AddRequest], bool] = lambda _: False
     stats: EngineStats = field(default_factory=lambda: EngineStats(capacity_tokens=1000))
     added: list[AddRequest] = field(default_factory=list)
     aborted: list[Abort] = field(default_factory=list)
@@ -152,6 +167,8 @@ class FakeEngine:
     def _step(self, socket: zmq.Socket[bytes]) -> None:
         outputs: dict[bytes, list[TokenOutput]] = {}
         for key, running in [*self._running.items()]:
+            if self.held(running.add):
+                continue
             for sample, count in [*running.counts.items()]:
                 output = self.script(running.add, sample, count)
                 outputs.setdefault(running.client, []).append(output)

@@ -233,7 +233,6 @@ def test_a_taken_port_is_one_clear_message(bundle: Path, server: ServerProcess, 
         (["--executor", "scripted", "/nonexistent"], "script.json"),
         (["--max_req_total_len", "0"], "--max_req_total_len"),
         (["--no_such_flag"], "--no_such_flag"),
-        (["--use_reward_model"], "--use_reward_model"),
         (["--use-tgi-api"], "--use_tgi_api"),
     ],
 )

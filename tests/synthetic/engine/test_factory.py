@@ -7,10 +7,15 @@ from pathlib import Path
 import msgspec
 import pytest
 from gguf_files import model_file
+from tiny import tiny_checkpoint
 
 from build_engine.build import build_bundle
 from build_engine.options import BuildOptions
+from build_engine.targets.cpu import CpuOptions, compile_cpu
 from runtime.bundle import BundleError
+from runtime.bundle.architecture import ScoreHead
+from runtime.bundle.bundle import file_entry
+from runtime.bundle.manifest import Manifest
 from runtime.bundle.manifest_file import read_manifest, write_manifest
 from runtime.config import EngineConfig
 from runtime.engine import factory
@@ -36,6 +41,28 @@ def script(tmp_path: Path) -> Path:
     path = tmp_path / "script.json"
     path.write_bytes(msgspec.json.encode(Script(max_sequence_tokens=64)))
     return path
+
+
+@pytest.fixture
+def reward_bundle(tmp_path: Path) -> Path:
+    folder = tmp_path / "reward"
+    folder.mkdir()
+    checkpoint = tiny_checkpoint("internlm2", score_head=ScoreHead())
+    compiled = compile_cpu(checkpoint, folder, CpuOptions(precision="int8"), lambda *_: None)
+    (folder / "tokenizer.json").write_bytes(checkpoint.tokenizer_json)
+    manifest = Manifest(
+        name="tiny-reward",
+        source=checkpoint.source,
+        architecture=checkpoint.architecture,
+        target="cpu",
+        target_versions=compiled.target_versions,
+        precision=compiled.precision,
+        kv=compiled.kv,
+        eos_token_ids=checkpoint.eos_token_ids,
+        files=tuple(file_entry(path) for path in sorted(folder.iterdir())),
+    )
+    write_manifest(folder, manifest)
+    return folder
 
 
 def scripted(script: Path, **wishes: object) -> EngineCore:
@@ -64,6 +91,28 @@ def test_a_bundles_engine_has_its_models_limits_and_answers(bundle: Path) -> Non
     assert len(first) == 6
     assert answer(core, [5, 6, 7]) == first
     core.executor.close()
+
+
+def test_a_reward_models_bundle_gives_scores(reward_bundle: Path) -> None:
+    core, lines = build_engine(EngineConfig(bundle=str(reward_bundle), socket="s", threads=2, max_step_tokens=5))
+    assert core.limits.scores
+    assert core.limits.vocab_size == read_manifest(reward_bundle).architecture.vocab_size
+    assert "reward model: scores instead of text" in lines
+    answers = []
+    for number in (1, 2):
+        assert core.add(b"", AddRequest(number, list(range(4, 40)), SamplingParams())) is None
+        while core.has_work:
+            answers += core.step().get(b"", [])
+    first, second = answers
+    assert first.score == second.score is not None
+    assert (first.cached_tokens, second.cached_tokens) == (0, 32)
+    core.executor.close()
+
+
+def test_a_model_that_writes_is_no_reward_model(script: Path) -> None:
+    core, lines = build_engine(EngineConfig(bundle=str(script), socket="s", executor="scripted"))
+    assert not core.limits.scores
+    assert not any("reward" in line for line in lines)
 
 
 def test_a_machine_that_does_not_tell_its_memory_runs_a_bundle_too(

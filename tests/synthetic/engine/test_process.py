@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import zmq
 
-from runtime.executors.scripted import Script, next_token
+from runtime.executors.scripted import Script, next_token, score_of
 from runtime.messages import (
     Abort,
     AddRequest,
@@ -117,6 +117,33 @@ def test_it_answers_with_the_tokens_of_the_prompt(engine: Engine) -> None:
     outputs = list(engine.tokens(5))
     assert outputs[0].token_id == next_token(SCRIPT, [9, 8, 7])
     assert [output.finish for output in outputs] == [FinishReason.NONE, FinishReason.NONE, FinishReason.LENGTH]
+
+
+def test_a_reward_models_engine_answers_with_scores(tmp_path: Path) -> None:
+    script = Script(vocab_size=300, nan_on_token=42, scores=True)
+    engine = Engine(tmp_path, script, max_step_tokens=8)
+    try:
+        assert engine.ready["limits"]["scores"]
+        assert "reward model: scores instead of text" in engine.ready["summary"]
+        prompts = {1: [9] * 40, 2: [9, 8, 7], 3: [5, 42], 4: [9] * 50}
+        for number, prompt in prompts.items():
+            engine.send(AddRequest(number, prompt, SamplingParams(max_new_tokens=1)))
+        engine.send(AddRequest(5, [1], LONG, samples=2))
+        answers: dict[int, TokenOutput] = {}
+        refused = []
+        while len(answers) < len(prompts):
+            message = engine.receive()
+            refused += [message] if isinstance(message, Rejected) else []
+            answers |= {o.request_id: o for o in message.outputs} if isinstance(message, StepOutputs) else {}
+        assert [rejected.request_id for rejected in refused] == [5]
+        assert "not finite" in answers.pop(3).error
+        for number, output in answers.items():
+            assert (output.token_id, output.finish) == (-1, FinishReason.STOP)
+            assert output.score == score_of(script, prompts[number])
+            assert output.queue_seconds > 0
+        assert engine.stats().stats.generated_tokens_total == 0
+    finally:
+        engine.close()
 
 
 def test_requests_overlap_and_an_abort_frees_its_own(engine: Engine) -> None:

@@ -29,7 +29,7 @@ from runtime.scheduler import (
     check_invariants,
 )
 
-NUM_BLOCKS, BLOCK_SIZE = 14, 4
+NUM_BLOCKS, BLOCK_SIZE = 12, 4
 """Too few for the crowd, so that it preempts; enough for any one of its requests."""
 Request = tuple[list[int], SamplingParams, int]
 Trace = dict[tuple[int, int], list[tuple[int, float]]]
@@ -65,8 +65,9 @@ def step(scheduler: Scheduler, executor: HostExecutor) -> list[Emission]:
 
 
 def record(trace: Trace, emissions: list[Emission]) -> None:
-    for sequence, token, logprob, _, _ in emissions:
-        trace.setdefault((sequence.group.key[1], sequence.sample), []).append((token, logprob))
+    for emission in emissions:
+        key = (emission.sequence.group.key[1], emission.sequence.sample)
+        trace.setdefault(key, []).append((emission.token, emission.logprob))
 
 
 def alone(model: HostModel, requests: list[Request]) -> Trace:

@@ -12,10 +12,11 @@ from tiny import VOCAB_SIZE, tiny_checkpoint
 
 from build_engine.checkpoint import Checkpoint
 from build_engine.targets.cpu import CpuOptions, compile_cpu
+from runtime.bundle.architecture import ScoreHead
 
 TOKENS = np.random.RandomState(11).randint(0, VOCAB_SIZE, 70).tolist()
 
-# widths that fill no whole vector register but whole groups, biases, head norms, windows, both bit widths
+# widths that fill no whole vector register but whole groups, biases, head norms, windows, softcaps, both bit widths
 MODELS = {
     "q4_1-import": ("import", tiny_checkpoint(encoding="q4_1", intermediate_size=160)),
     "q4_0-import": ("import", tiny_checkpoint("mistral", encoding="q4_0")),
@@ -23,6 +24,9 @@ MODELS = {
     "int4": ("int4", tiny_checkpoint("qwen3", intermediate_size=224)),
     "fp32": ("fp32", tiny_checkpoint(intermediate_size=160)),
     "gelu": ("int8", tiny_checkpoint(activation="gelu_tanh")),
+    "gemma2": ("int8", tiny_checkpoint("gemma2", vocab_size=263, intermediate_size=160)),
+    "reward": ("int8", tiny_checkpoint("internlm2", score_head=ScoreHead())),
+    "reward-layers": ("int8", tiny_checkpoint("qwen2", score_head=ScoreHead(hidden_size=72, bias=True))),
 }
 
 

@@ -11,6 +11,8 @@ from tiny import VOCAB_SIZE, tiny_checkpoint
 
 from build_engine.targets.cpu import CpuOptions, compile_cpu
 from build_engine.verify import verify_bundle
+from runtime.bundle.architecture import ScoreHead
+from runtime.bundle.manifest import ScoreVerification
 
 TOKENS = np.random.RandomState(2).randint(0, VOCAB_SIZE, 40).tolist()
 
@@ -20,7 +22,7 @@ def _kl(reference: np.ndarray, engine: np.ndarray) -> float:
     return float(np.mean(np.sum(np.exp(expected) * (expected - actual), axis=1)))
 
 
-@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3", "gemma2"])
 @pytest.mark.parametrize(
     ("encoding", "precision", "bound"),
     [
@@ -67,3 +69,26 @@ def test_verification_tells_the_wrong_engine(tmp_path: Path) -> None:
     result = verify_bundle(tmp_path, tiny_checkpoint(seed=2), BLOCK_SIZE)
     assert result.mean_kl > 0.1
     assert result.top1_agreement < 0.5
+
+
+@pytest.mark.parametrize(("precision", "bound"), [("fp32", 1e-5), ("int8", 0.06)])
+@pytest.mark.parametrize("head", [ScoreHead(), ScoreHead(hidden_size=64, bias=True)], ids=["linear", "layers"])
+def test_verification_of_a_reward_model_compares_scores(
+    tmp_path: Path, head: ScoreHead, precision, bound: float
+) -> None:
+    checkpoint = tiny_checkpoint("qwen2", score_head=head, context_length=100)
+    compile_cpu(checkpoint, tmp_path, CpuOptions(precision=precision, kv_dtype="float32"), lambda *_: None)
+    result = verify_bundle(tmp_path, checkpoint, BLOCK_SIZE)
+    assert isinstance(result, ScoreVerification)
+    assert result.tokens == 500
+    assert result.mean_error < bound * result.reference_deviation
+    assert result.mean_error < result.max_error < 10 * bound * result.reference_deviation
+    assert result.correlation > 1 - bound**2
+
+
+def test_verification_tells_the_wrong_reward_engine(tmp_path: Path) -> None:
+    compile_cpu(tiny_checkpoint(score_head=ScoreHead(), seed=1), tmp_path, CpuOptions(), lambda *_: None)
+    result = verify_bundle(tmp_path, tiny_checkpoint(score_head=ScoreHead(), seed=2), BLOCK_SIZE)
+    assert isinstance(result, ScoreVerification)
+    assert abs(result.correlation) < 0.5
+    assert result.mean_error > 0.5 * result.reference_deviation

@@ -4,13 +4,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from huggingface_files import weights, write_directory, write_json
+from huggingface_files import DTYPES, weights, write_directory, write_json
 from safetensors.numpy import save_file
-from tiny import tiny_architecture
+from tiny import tiny_architecture, tiny_weight
 from tokenizers import Tokenizer
 
 from build_engine.checkpoint import Checkpoint
 from build_engine.errors import CheckpointError
+from build_engine.families import FAMILIES, expected_tensors
 from build_engine.sources import open_checkpoint
 
 
@@ -44,13 +45,24 @@ def same_weights(checkpoint: Checkpoint, expected: dict[str, Any]) -> None:
         np.testing.assert_array_equal(checkpoint.tensors[name].float32(), values.astype(np.float32))
 
 
-@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
-def test_every_family_opens_with_its_architecture(folder: Path, family: str) -> None:
-    checkpoint = open_checkpoint(write_directory(folder, family))
-    assert checkpoint.architecture == tiny_architecture(family, norm_eps=1e-5)
+def canonical(family: str, dtype: str = "f32") -> dict[str, Any]:
+    """What a directory of ``write_directory`` has to be read as."""
+    shapes = expected_tensors(tiny_architecture(family))
+    values = {name: tiny_weight(name, shape, 0).astype(DTYPES[dtype]) for name, shape in shapes.items()}
+    if family == "gemma2":
+        norms = {name: (stored - 1).astype(np.float32) + 1 for name, stored in values.items() if "norm" in name}
+        return values | norms
+    return values
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_every_family_opens_with_its_architecture(folder: Path, family: str, dtype: str) -> None:
+    checkpoint = open_checkpoint(write_directory(folder, family, dtype))
+    assert checkpoint.architecture == tiny_architecture(family)
     assert (checkpoint.source.kind, checkpoint.source.name) == ("huggingface", "tiny-model")
     assert len(checkpoint.source.digest) == 64
-    same_weights(checkpoint, weights(family))
+    same_weights(checkpoint, canonical(family, dtype))
 
 
 @pytest.mark.parametrize("dtype", ["f32", "f16", "bf16"])
@@ -146,8 +158,6 @@ def test_a_broken_configuration_is_refused(folder: Path, text: str) -> None:
 
 def test_errors_of_the_configuration_name_the_file(folder: Path) -> None:
     assert "config.json: hidden_act 'relu'" in refused(write_directory(folder, hidden_act="relu"))
-    quantised = write_directory(folder, quantization_config={"quant_method": "awq"})
-    assert "quantised by 'awq'" in refused(quantised)
 
 
 @pytest.mark.parametrize(
@@ -176,11 +186,27 @@ def test_end_ids_come_from_both_configurations_for_chat_models_alone(
     assert checkpoint.bos_token_id == 0
 
 
+@pytest.mark.parametrize("key", ["quantization_config", "compression_config"])
 @pytest.mark.parametrize(
-    ("value", "said"), [("gptq", "has to be an object"), ([1], "has to be an object"), ({"a": 1}, "an unknown method")]
+    ("value", "said"),
+    [
+        *(({"quant_method": name}, f"'{name}'") for name in ("awq", "gptq", "compressed-tensors", "fp8", "bitsandbytes")),
+        ("gptq", "has to be an object"),
+        ([1], "has to be an object"),
+        ({"a": 1}, "an unknown method"),
+    ],
 )
-def test_a_quantisation_of_any_kind_is_refused(folder: Path, value: Any, said: str) -> None:
-    assert said in refused(write_directory(folder, quantization_config=value))
+def test_a_quantisation_of_any_kind_is_refused(folder: Path, key: str, value: Any, said: str) -> None:
+    assert said in refused(write_directory(folder, **{key: value}))
+
+
+@pytest.mark.parametrize("name", ["quantize_config.json", "quant_config.json"])
+def test_a_quantised_directory_is_refused_saying_what_to_pass(folder: Path, name: str) -> None:
+    write_directory(folder)
+    write_json(folder / name, {"bits": 4})
+    message = refused(folder)
+    assert f"quantised by '{name}' are not read" in message
+    assert "pass the float checkpoint that they were made from, or a GGUF file of the model" in message
 
 
 @pytest.mark.parametrize("value", [None, {}])
@@ -228,6 +254,16 @@ def test_the_tokenizer_is_the_one_of_transformers(folder: Path) -> None:
     ours = Tokenizer.from_str(open_checkpoint(folder).tokenizer_json.decode())
     for text in ("What is AI?", "<|im_start|>user\n你好 🎉<|im_end|>", ""):
         assert ours.encode(text).ids == theirs(text)["input_ids"]
+
+
+def test_the_texts_of_named_tokens_are_kept_as_far_as_the_model_has_them(folder: Path) -> None:
+    write_directory(folder)
+    assert open_checkpoint(folder).special_tokens == {"bos_token": "<s>", "eos_token": "</s>"}
+    path = folder / "tokenizer_config.json"
+    more = {"pad_token": {"content": "<|im_end|>"}, "unk_token": "<beyond>"}
+    write_json(path, json.loads(path.read_text()) | more)
+    expected = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<|im_end|>"}
+    assert open_checkpoint(folder).special_tokens == expected
 
 
 def test_a_template_in_the_tokenizer_configuration_is_found(folder: Path) -> None:
@@ -282,7 +318,7 @@ def test_tokenizers_with_code_of_their_own_are_not_run(folder: Path) -> None:
     assert "the tokenizer cannot be loaded" in refused(folder)
 
 
-@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"internlm2"}))
 def test_defaults_are_those_of_transformers(family: str) -> None:
     from transformers import AutoConfig
 
@@ -301,4 +337,33 @@ def test_defaults_are_those_of_transformers(family: str) -> None:
     assert architecture.rope_theta == values["rope_parameters"]["rope_theta"]
     assert architecture.tied_embeddings == values["tie_word_embeddings"]
     assert architecture.window(0) == (values.get("sliding_window") or 0)
+    kinds = values.get("layer_types") or []
+    assert [architecture.window(layer) > 0 for layer, kind in enumerate(kinds)] == [
+        kind == "sliding_attention" for kind in kinds
+    ]
+    assert architecture.activation == ("gelu_tanh" if family == "gemma2" else "silu")
+    assert architecture.attention_softcap == values.get("attn_logit_softcapping", 0.0)
+    assert architecture.logits_softcap == values.get("final_logit_softcapping", 0.0)
+    assert architecture.scale == values.get("query_pre_attn_scalar", architecture.head_dim) ** -0.5
     assert architecture == architecture_from_config(values)
+
+
+@pytest.mark.parametrize("family", ["phi3", "internlm2"])
+def test_packed_projections_are_read_by_rows_in_shards_too(folder: Path, family: str) -> None:
+    checkpoint = open_checkpoint(write_directory(folder, family, shards=3))
+    same_weights(checkpoint, canonical(family))
+    for name, tensor in checkpoint.tensors.items():
+        assert tensor.name == name
+
+
+def test_a_packed_projection_is_named_as_in_the_file(folder: Path) -> None:
+    write_directory(folder, "phi3")
+    tensors = weights("phi3")
+    name = "model.layers.1.mlp.gate_up_proj.weight"
+    save_file(tensors | {name: tensors[name][:-1]}, folder / "model.safetensors")
+    assert f"'{name}' has shape [191, 64]; the configuration says [192, 64]" in refused(folder)
+    save_file(tensors | {name: np.full_like(tensors[name], np.inf)}, folder / "model.safetensors")
+    assert f"'{name}' holds a value that is not finite" in refused(folder)
+    del tensors[name]
+    save_file(tensors, folder / "model.safetensors")
+    assert f"'{name}' missing" in refused(folder)

@@ -1,23 +1,11 @@
 from typing import Any
 
 import pytest
+from family_configs import config, refused
 
-from build_engine.errors import CheckpointError
 from build_engine.families import FAMILIES, architecture_from_config
 from runtime.bundle.architecture import RopeScaling
 
-BASE: dict[str, Any] = {
-    "model_type": "llama",
-    "architectures": ["LlamaForCausalLM"],
-    "vocab_size": 1000,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
-    "rms_norm_eps": 1e-5,
-}
 LLAMA3 = {
     "rope_type": "llama3",
     "factor": 8.0,
@@ -25,16 +13,6 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 8192,
 }
-
-
-def config(model_type: str = "llama", **changes: Any) -> dict[str, Any]:
-    return BASE | {"model_type": model_type, "architectures": list(FAMILIES[model_type].classes)} | changes
-
-
-def refused(values: dict[str, Any]) -> str:
-    with pytest.raises(CheckpointError) as caught:
-        architecture_from_config(values)
-    return str(caught.value)
 
 
 def test_dimensions_are_taken_over() -> None:
@@ -66,6 +44,11 @@ def test_biases_are_where_each_family_has_them() -> None:
     assert biases("mistral", attention_bias=True) == (False, False, False)
     assert biases("qwen2") == (True, False, False)
     assert biases("qwen3", attention_bias=True) == (True, True, False)
+    assert biases("phi3", attention_bias=True) == (False, False, False)
+    assert biases("gemma2") == (False, False, False)
+    assert biases("gemma2", attention_bias=True) == (True, True, False)
+    assert biases("internlm2") == (True, True, False)
+    assert biases("internlm2", bias=False) == (False, False, False)
 
 
 def test_only_qwen3_normalises_heads() -> None:
@@ -144,8 +127,9 @@ def test_the_original_context_of_llama3_scaling_is_where_transformers_finds_it(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"model_type": "gpt2"}, "llama, mistral, qwen2, qwen3"),
-        ({"architectures": ["LlamaForSequenceClassification"]}, "LlamaForCausalLM"),
+        ({"model_type": "gpt2"}, "llama, mistral, qwen2, qwen3, phi3, gemma2, internlm2"),
+        ({"architectures": ["LlamaForTokenClassification"]}, "LlamaForCausalLM to generate and LlamaForSequence"),
+        ({"architectures": ["LlamaModel", "LlamaForCausalLM"]}, "architectures is ['LlamaModel']"),
         ({"hidden_size": None}, "hidden_size is missing"),
         ({"hidden_size": "64"}, "hidden_size is '64'"),
         ({"hidden_size": -64}, "hidden_size"),
@@ -154,7 +138,7 @@ def test_the_original_context_of_llama3_scaling_is_where_transformers_finds_it(
         ({"num_hidden_layers": 5000}, "num_hidden_layers is 5000"),
         ({"hidden_size": "x" * 10_000}, "hidden_size is 'xxx"),
         ({"architectures": [["LlamaForCausalLM"]]}, "architectures is [['Llama"),
-        ({"architectures": "LlamaForSequenceClassification"}, "LlamaForCausalLM"),
+        ({"architectures": "LlamaForSequenceClassification"}, "has to be a list of class names"),
         ({"model_type": ["llama"]}, "model_type is ['llama']"),
         ({"rms_norm_eps": 10**400}, "rms_norm_eps"),
         ({"rms_norm_eps": float("inf")}, "rms_norm_eps"),
@@ -177,7 +161,7 @@ def test_the_original_context_of_llama3_scaling_is_where_transformers_finds_it(
 def test_unusable_values_are_refused_by_name(changes: dict[str, Any], said: str) -> None:
     message = refused(config() | changes)
     assert said in message
-    assert len(message) < 200
+    assert len(message) < 230
 
 
 @pytest.mark.parametrize("kinds", [["full_attention"], ["full_attention"] * 3 + ["chunked_attention"]])

@@ -1,26 +1,42 @@
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pytest
-from tiny import FloatTensor, tiny_architecture, tiny_checkpoint
+from tiny import FloatTensor, tiny_architecture, tiny_checkpoint, tiny_weights
 
 from build_engine.errors import CheckpointError
+from build_engine.families import FAMILIES
+from build_engine.families.layout import Layout, Run
 from build_engine.readers.inventory import select_tensors
+
+
+@dataclass(frozen=True)
+class FileTensor(FloatTensor):
+    """A float32 weight of which parts can be taken."""
+
+    def part(self, name: str, rows: tuple[Run, ...], offset: float) -> Self:
+        parts = [self.values[start:stop] for start, stop in rows] or [self.values]
+        return replace(self, name=name, values=np.concatenate(parts) + np.float32(offset))
+
 
 PATH = Path("model.gguf")
 ARCHITECTURE = tiny_architecture("llama")
 
 
-def found(**changes: FloatTensor | None) -> dict[str, FloatTensor]:
-    tensors = dict(tiny_checkpoint("llama").tensors) | {name.replace("__", "."): t for name, t in changes.items()}
+def found(**changes: FileTensor | None) -> dict[str, FileTensor]:
+    weights = tiny_weights(tiny_checkpoint("llama"))
+    tensors: dict[str, FileTensor | None] = {name: FileTensor(name, values) for name, values in weights.items()}
+    tensors |= {name.replace("__", "."): tensor for name, tensor in changes.items()}
     return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
 
-def tensor(*shape: int) -> FloatTensor:
-    return FloatTensor("x", np.zeros(shape, np.float32))
+def tensor(*shape: int) -> FileTensor:
+    return FileTensor("x", np.zeros(shape, np.float32))
 
 
-def refused(tensors: dict[str, FloatTensor]) -> str:
+def refused(tensors: dict[str, FileTensor]) -> str:
     with pytest.raises(CheckpointError) as caught:
         select_tensors(ARCHITECTURE, tensors, PATH)
     assert str(caught.value).startswith("model.gguf: tensor")
@@ -55,3 +71,30 @@ def test_buffers_and_a_stored_tied_head_are_left_out() -> None:
     assert "lm_head.weight" in tensors
     selected = select_tensors(tied, tensors, PATH)
     assert not {"lm_head.weight", "model.layers.0.self_attn.rotary_emb.inv_freq"} & set(selected)
+
+
+def test_packed_projections_are_taken_apart_and_their_shape_is_checked_as_one() -> None:
+    layout, architecture = FAMILIES["phi3"].huggingface, tiny_architecture("phi3")
+    tensors = found()
+    for layer in range(2):
+        for block, packed, parts in (("self_attn", "qkv_proj", "qkv"), ("mlp", "gate_up_proj", ("gate", "up"))):
+            prefix = f"model.layers.{layer}.{block}."
+            rows = [tensors.pop(f"{prefix}{part}_proj.weight").values for part in parts]
+            tensors[f"{prefix}{packed}.weight"] = FileTensor("x", np.concatenate(rows))
+    selected = select_tensors(architecture, tensors, PATH, layout)
+    for name, values in tiny_weights(tiny_checkpoint("llama")).items():
+        assert selected[name].name == name
+        np.testing.assert_array_equal(selected[name].values, values)
+    name = "model.layers.1.self_attn.qkv_proj.weight"
+    with pytest.raises(CheckpointError, match=rf"'{name}' has shape \[127, 64\]; the configuration says \[128, 64\]"):
+        select_tensors(architecture, tensors | {name: tensor(127, 64)}, PATH, layout)
+    del tensors[name]
+    with pytest.raises(CheckpointError, match=f"'{name}' missing"):
+        select_tensors(architecture, tensors, PATH, layout)
+
+
+def test_norms_and_nothing_else_get_what_their_layout_leaves_out() -> None:
+    selected = select_tensors(ARCHITECTURE, found(), PATH, Layout(norm_offset=1.0))
+    for name, weight in found().items():
+        expected = weight.values + np.float32(1.0) if "norm" in name else weight.values
+        np.testing.assert_array_equal(selected[name].values, expected)

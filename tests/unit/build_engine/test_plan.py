@@ -6,6 +6,7 @@ from tiny import tiny_checkpoint
 from build_engine.errors import BuildError
 from build_engine.options import Profile
 from build_engine.plan import BuildPlan, plan_build
+from runtime.bundle.architecture import ScoreHead
 
 GB = 1 << 30
 
@@ -36,6 +37,17 @@ def test_auto_keeps_blocks_and_rounds_floats(encoding: str, asked: str, precisio
 def test_auto_is_float_where_groups_do_not_fit() -> None:
     checkpoint = tiny_checkpoint("llama", hidden_size=72)
     assert plan_build(checkpoint, profile(), verify=False, free_disk=GB, free_memory=GB).precision == "fp32"
+
+
+def test_a_score_head_is_float_whatever_the_precision() -> None:
+    def sizes(**head: int) -> tuple[int, str]:
+        checkpoint = tiny_checkpoint("llama", score_head=ScoreHead(**head))
+        made = plan_build(checkpoint, profile(), verify=False, free_disk=GB, free_memory=GB)
+        return made.engine_bytes, made.precision
+
+    (linear, precision), (layers, odd) = sizes(), sizes(hidden_size=1001)
+    assert precision == odd == "int8"
+    assert layers - linear == (1001 * 64 + 1001 - 64) * 4
 
 
 def test_float_weights_cannot_be_imported() -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from build_engine.errors import BuildError
-from build_engine.recipes import BuildDefaults, PathSource, PypiSource, list_recipes, load_recipe
+from build_engine.recipes import BuildDefaults, HeadFile, PathSource, PypiSource, head_path, list_recipes, load_recipe
 
 PYPI = f"""
 description = "A model"
@@ -48,6 +48,21 @@ def test_a_recipe_file_names_a_checkpoint_beside_it(tmp_path: Path) -> None:
     assert (recipe.name, recipe.folder) == ("some", str(tmp_path))
 
 
+def test_a_head_lies_beside_its_recipe(tmp_path: Path) -> None:
+    recipe = load_recipe(recipe_file(tmp_path, PYPI + '[head]\nfile = "mine.safetensors"\n'))
+    assert recipe.head == HeadFile(file="mine.safetensors")
+    assert head_path(recipe) == tmp_path / "mine.safetensors"
+    assert head_path(load_recipe(recipe_file(tmp_path, PYPI))) is None
+
+
+def test_the_reward_recipe_is_the_default_one_with_a_head_of_the_package() -> None:
+    recipe, backbone = load_recipe("smollm2-135m-reward"), load_recipe("smollm2-135m-instruct")
+    assert (recipe.source, recipe.build) == (backbone.source, backbone.build)
+    path = head_path(recipe)
+    assert path is not None
+    assert path.is_file()
+
+
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     with pytest.raises(BuildError, match=r"no recipe 'gpt-5'; recipes: .*smollm2-135m-instruct"):
         load_recipe("gpt-5")
@@ -78,6 +93,12 @@ def test_a_name_is_not_a_path(name: str) -> None:
         ("[source]", f"x = {'[' * 100_000}", "some.toml"),
         ("[source]", "[build]\nprecision = 'fp8'\n[source]", "fp8"),
         ("[source]", "[build]\nthreads = 2\n[source]", "threads"),
+        ("[source]", "[head]\n[source]", "file"),
+        ("[source]", "[head]\nfile = 'x.safetensors'\nsha256 = ''\n[source]", "sha256"),
+        ("[source]", "[head]\nfile = '../x.safetensors'\n[source]", "not the plain name"),
+        ("[source]", "[head]\nfile = '/x.safetensors'\n[source]", "not the plain name"),
+        ("[source]", "[head]\nfile = '.safetensors'\n[source]", "not the plain name"),
+        ("[source]", "[head]\nfile = 'x.bin'\n[source]", "not the plain name"),
     ],
 )
 def test_invalid_recipes_are_refused_naming_file_and_key(tmp_path: Path, old: str, new: str, said: str) -> None:

@@ -35,6 +35,22 @@ def test_a_file_is_a_gguf_under_its_own_name(tmp_path: Path) -> None:
     assert source.defaults == BuildDefaults()
 
 
+def test_any_part_of_a_split_gguf_names_the_model_and_all_parts_are_digested(tmp_path: Path) -> None:
+    parts = [tmp_path / f"Some.Model-0000{index}-of-00002.gguf" for index in (1, 2)]
+    for index, path in enumerate(parts):
+        path.write_bytes(b"GGUF" + bytes([index]))
+    first, second = (resolve_source(str(path)) for path in parts)
+    assert (first.kind, first.name, first.spec) == ("gguf", "Some.Model", str(parts[0]))
+    assert second == first
+    assert first.files() == parts
+    assert first.size() == 10
+    before = first.digest()
+    parts[1].write_bytes(b"GGUF??")
+    assert first.digest() != before
+    parts[0].unlink()
+    assert "1 of 2 parts missing beside it: 'Some.Model-00001-of-00002.gguf'" in refused(parts[1])
+
+
 def test_a_directory_with_a_configuration_is_hugging_face(tmp_path: Path) -> None:
     for name, content in (("config.json", "{}"), ("model.safetensors", "12"), ("README.md", "?"), ("merges.txt", "")):
         (tmp_path / name).write_text(content)

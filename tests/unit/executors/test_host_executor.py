@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from runtime.executors.host import NOT_FINITE, HostExecutor
+from runtime.executors.finishers import NOT_FINITE
+from runtime.executors.host import HostExecutor
 from runtime.executors.rows import StepInputs
 from runtime.executors.scripted import Script, ScriptedModel, next_token
 from runtime.request import SamplingParams

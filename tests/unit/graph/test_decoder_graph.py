@@ -8,6 +8,7 @@ from tiny import tiny_checkpoint
 
 from build_engine.checkpoint import Checkpoint
 from build_engine.targets.cpu import CompiledEngine, CpuOptions, compile_cpu
+from runtime.bundle.architecture import ScoreHead
 
 
 def _compile(checkpoint: Checkpoint, directory: Path, **options) -> tuple[CompiledEngine, onnx.ModelProto]:
@@ -63,6 +64,59 @@ def test_biases_and_head_norms_reach_their_operators(tmp_path: Path) -> None:
     assert [len(node.input) for node in _nodes(biased, "Gemm")][:2] == [3, 2]
     _, normed = _compile(tiny_checkpoint("qwen3"), tmp_path)
     assert len(_nodes(normed, "PagedAttention")[0].input) == 10
+
+
+def test_gemmas_options_reach_the_graph(tmp_path: Path) -> None:
+    _, model = _compile(tiny_checkpoint("gemma2"), tmp_path, precision="int8")
+    first, second = (_attributes(node) for node in _nodes(model, "PagedAttention"))
+    assert first["softcap"] == second["softcap"] == 3.0
+    assert (first["sliding_window"], second["sliding_window"]) == (5, 0)
+    assert first["scale"] == pytest.approx(40**-0.5)
+    norms = _nodes(model, "SimplifiedLayerNormalization")
+    assert len(norms) == 1 + 2 * 2
+    assert len(_nodes(model, "SkipSimplifiedLayerNormalization")) == 2 * 2
+    assert [node.output[0] for node in _nodes(model, "Mul") if "gated" not in node.output[0]] == [
+        "embedding.scaled",
+        "logits",
+    ]
+    assert [node.op_type for node in model.graph.node][-3:] == ["Div", "Tanh", "Mul"]
+
+
+def test_plain_models_pay_for_no_option_they_lack(tmp_path: Path) -> None:
+    _, model = _compile(tiny_checkpoint("internlm2"), tmp_path, precision="int8")
+    assert {node.op_type for node in model.graph.node} == {
+        "GatherBlockQuantized",
+        "SimplifiedLayerNormalization",
+        "SkipSimplifiedLayerNormalization",
+        "MatMulNBits",
+        "PagedAttention",
+        "SiluMul",
+        "Gather",
+    }
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4", "fp32"])
+@pytest.mark.parametrize("head", [ScoreHead(), ScoreHead(hidden_size=24, bias=True)], ids=["linear", "layers"])
+def test_a_reward_graph_ends_in_a_float_score_of_each_wanted_row(tmp_path: Path, precision, head: ScoreHead) -> None:
+    _, model = _compile(tiny_checkpoint(score_head=head), tmp_path, precision=precision)
+    score = model.graph.output[0]
+    assert score.name == "score"
+    assert score.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    assert [dim.dim_param for dim in score.type.tensor_type.shape.dim] == ["rows"]
+    stored = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name.startswith("score")}
+    weights = ["score.0.weight", "score.2.weight"] if head.hidden_size else ["score.weight"]
+    assert all(stored[name].data_type == onnx.TensorProto.FLOAT for name in weights)
+    assert not [value for value in model.graph.output if value.name == "logits"]
+    gathers = [node for node in _nodes(model, "Gather") if "logits_rows" in node.input]
+    assert len(gathers) == 2
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_reward_model_stores_no_output_head(tmp_path: Path, tied: bool) -> None:
+    engine, model = _compile(tiny_checkpoint(score_head=ScoreHead(), tied_embeddings=tied), tmp_path, precision="int8")
+    products = [_attributes(node)["N"] for node in _nodes(model, "MatMulNBits")]
+    assert products == [128, 64, 192, 64] * 2
+    assert engine.precision == "q8-g32"
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp32"])

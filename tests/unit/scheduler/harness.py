@@ -1,4 +1,4 @@
-"""A scheduler driving a scripted executor: every token is checked against a run of the request on its own."""
+"""A scheduler driving a scripted executor: every token, or score, is checked against a run of the request alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from runtime.executors.host import HostExecutor
-from runtime.executors.scripted import Script, ScriptedModel, next_token
+from runtime.executors.scripted import Script, ScriptedModel, next_token, score_of
 from runtime.request import FinishReason, SamplingParams
 from runtime.scheduler import (
     AdmissionPolicy,
@@ -25,6 +25,7 @@ from runtime.scheduler import (
 )
 
 SCRIPT = Script(vocab_size=97, eos_token_ids=(0,), eos_period=23, block_size=4, max_sequence_tokens=200)
+REWARD = Script(vocab_size=97, block_size=4, max_sequence_tokens=200, scores=True)
 LONGEST_RUN = 2000
 STUCK = f"still waiting after {LONGEST_RUN} steps"
 
@@ -79,6 +80,7 @@ class Harness:
         )
         self.groups: dict[int, Group] = {}
         self.outputs: dict[tuple[int, int], list[int]] = {}
+        self.scores: dict[tuple[int, int], float] = {}
         self.finishes: dict[tuple[int, int], FinishReason] = {}
 
     def add(self, number: int, prompt: list[int], samples: int = 1, salt: str = "", **params: object) -> Group:
@@ -135,6 +137,8 @@ class Harness:
             assert key not in self.finishes, "output after the end"
             if emission.token >= 0:
                 self.outputs.setdefault(key, []).append(emission.token)
+            if emission.score is not None:
+                self.scores[key] = emission.score
             if emission.finish is not FinishReason.NONE:
                 self.finishes[key] = emission.finish
 
@@ -147,9 +151,13 @@ class Harness:
         raise AssertionError(STUCK)
 
     def assert_exact(self) -> None:
-        """Every sample that ended by itself has the output of its solo run."""
-        for (number, sample), finish in self.finishes.items():
-            if finish in (FinishReason.STOP, FinishReason.LENGTH):
-                group = self.groups[number]
-                want = expected_output(self.script, group.prompt, group.params)
-                assert self.outputs[number, sample] == want, (number, sample)
+        """Every sample that ended by itself has the output, or the score, of its solo run."""
+        ended = [key for key, finish in self.finishes.items() if finish in (FinishReason.STOP, FinishReason.LENGTH)]
+        if self.script.scores:
+            assert self.scores == {key: score_of(self.script, self.groups[key[0]].prompt) for key in ended}
+            assert not self.outputs
+            return
+        for number, sample in ended:
+            group = self.groups[number]
+            want = expected_output(self.script, group.prompt, group.params)
+            assert self.outputs[number, sample] == want, (number, sample)

@@ -130,7 +130,7 @@ def test_a_ready_engine_is_waited_for_and_stopped() -> None:
     async def test() -> None:
         program = 'read config; echo "{\\"ready\\": true, \\"summary\\": [\\"hi\\"]}"; exec cat'
         engine = await EngineProcess.start(CONFIG, ("/bin/sh", "-c", program))
-        assert engine.summary == ["hi"]
+        assert (engine.summary, engine.task) == (["hi"], "text generation")
         await engine.stop(10)
         assert await engine.wait() == -15
 

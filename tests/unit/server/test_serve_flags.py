@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from toy_manifest import toy_manifest, write_openable_bundle
 
 from runtime.bundle import BundleError
+from runtime.bundle.architecture import ScoreHead
 from server.cli import main
 from server.errors import StartError
+from server.model_task import check_reward_flag, check_reward_flag_of_script
 from server.serve import (
     check_eos_ids,
     default_workers,
@@ -86,7 +89,7 @@ def test_bad_flags_are_named(flags: list[str], names: str, capsys: pytest.Captur
     assert names in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flags", [["--use_tgi_api"], ["--use_reward_model"], ["--run_mode", "prefill"]])
+@pytest.mark.parametrize("flags", [["--use_tgi_api"], ["--run_mode", "prefill"]])
 def test_flags_that_would_change_answers_are_refused(flags: list[str]) -> None:
     with pytest.raises(StartError, match=flags[0]):
         refuse_unsupported(parse(*flags))
@@ -121,10 +124,39 @@ def test_small_machines_have_one_http_worker() -> None:
 
 
 def test_serving_reports_mistakes_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["serve", "--use-reward-model"]) == 2
+    assert main(["serve", "--use-tgi-api"]) == 2
     assert capsys.readouterr().err == (
-        "peregrine serve: error: --use_reward_model: no bundle of this version has a score head\n"
+        "peregrine serve: error: --use_tgi_api: this version does not speak TGI's format\n"
     )
+
+
+def test_the_reward_flag_is_refused_for_a_model_that_generates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = write_openable_bundle(tmp_path / "bundle")
+    assert main(["serve", str(bundle), "--use-reward-model"]) == 2
+    assert capsys.readouterr().err == (
+        "peregrine serve: error: --use_reward_model: kestrel (family llama) generates text; need: a reward model, whose"
+        " checkpoint has a score head; without the flag this model is served as it is\n"
+    )
+
+
+def test_lightllms_launch_line_of_a_reward_model_is_accepted(tmp_path: Path) -> None:
+    flags = ("--use_reward_model", "--disable_dynamic_prompt_cache", "--disable_chunked_prefill", "--model_dir", "m")
+    arguments = parse(*flags)
+    refuse_unsupported(arguments)
+    assert not supervisor_config(arguments, tmp_path).engine.prefix_cache
+    check_reward_flag(toy_manifest(ScoreHead()))
+
+
+def test_a_script_can_be_a_reward_model(tmp_path: Path) -> None:
+    script = tmp_path / "script.json"
+    check_reward_flag_of_script(script)  # the engine's to refuse
+    script.write_text('{"scores": true}')
+    check_reward_flag_of_script(script)
+    script.write_text("{}")
+    with pytest.raises(StartError, match=r"script\.json generates text; need: a reward model"):
+        check_reward_flag_of_script(script)
 
 
 def test_the_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
