@@ -14,6 +14,7 @@ from server.connection import ConnectionMiddleware
 from server.drain import leave_when_quiet
 from server.error_answers import add_error_answers
 from server.resources.generate import GenerateResource
+from server.resources.score import ScoreResource
 from server.resources.status import (
     HealthResource,
     LivenessResource,
@@ -22,7 +23,7 @@ from server.resources.status import (
     ReadinessResource,
     TokenLoadResource,
 )
-from server.resources.text import ScoreResource, TokensResource
+from server.resources.text import TokensResource
 from server.services import Services
 
 

@@ -23,10 +23,10 @@ from runtime.messages import (
     ToWorker,
     Welcome,
 )
-from runtime.request import SamplingParams
+from runtime.request import FinishReason, SamplingParams
 from runtime.stats import EngineStats
 from server.engine_link import EngineLink
-from server.errors import InvalidRequestError, ServerError, UnavailableError
+from server.errors import InvalidRequestError, RefusedError, ServerError, UnavailableError
 from server.request_stream import RequestStream
 
 logger = logging.getLogger("peregrine.engine")
@@ -51,7 +51,7 @@ class EngineClient:
         socket_path: Filesystem path of the engine's endpoint.
 
     Attributes:
-        on_step: Called with the number of outputs in each step's message.
+        on_step: Called with the number of outputs in each step's message, unless there are none.
     """
 
     def __init__(self, socket_path: str) -> None:
@@ -65,6 +65,7 @@ class EngineClient:
         self._boot_id = ""
         self._welcomed = asyncio.Event()
         self._last_message = 0.0
+        self._last_output = float("-inf")
 
     @property
     def limits(self) -> EngineLimits:
@@ -76,6 +77,11 @@ class EngineClient:
         if self._limits is None:
             raise UnavailableError("the engine is starting", RETRY_AFTER_LOSS)
         return self._limits
+
+    @property
+    def scores(self) -> bool:
+        """Whether the engine's model gives scores, and no text; false until one has been reached."""
+        return self._limits is not None and self._limits.scores
 
     @property
     def ready(self) -> bool:
@@ -105,15 +111,23 @@ class EngineClient:
             self._link.close()
             self._link = None
 
-    def submit(self, prompt: list[int], sampling: SamplingParams, samples: int = 1) -> RequestStream:
+    def submit(
+        self, prompt: list[int], sampling: SamplingParams, samples: int = 1, *, counted: bool = True
+    ) -> RequestStream:
         """Queue a request in the engine and return where its outputs will come.
+
+        Args:
+            prompt: Token ids.
+            sampling: Of all samples.
+            samples: Independent outputs.
+            counted: ``on_step`` is told of its outputs.
 
         Raises:
             UnavailableError: The engine is not connected.
         """
         request_id = next(self._ids)
         self._send(AddRequest(request_id, prompt, sampling, samples))
-        stream = RequestStream(request_id, samples, self._abort)
+        stream = RequestStream(request_id, samples, self._abort, counted=counted)
         self._streams[request_id] = stream
         return stream
 
@@ -144,6 +158,10 @@ class EngineClient:
         except ServerError:
             return False
         return True
+
+    def productive(self, seconds: float) -> bool:
+        """Whether the engine is connected and gave an output, not an error, within the last ``seconds``."""
+        return self.ready and self._loop.time() - self._last_output < seconds
 
     def _send(self, message: AddRequest | Abort | StatsQuery) -> None:
         if self._link is None or not self.ready:
@@ -182,14 +200,19 @@ class EngineClient:
                 self._welcomed.set()
 
     def _spread(self, outputs: list[TokenOutput]) -> None:
-        self.on_step(len(outputs))
+        counted = 0
         for output in outputs:
+            if output.finish not in (FinishReason.ABORT, FinishReason.ERROR):
+                self._last_output = self._last_message
             stream = self._streams.get(output.request_id)
+            counted += stream is None or stream.counted
             if stream is None:
                 continue
             stream.put(output)
             if stream.finished:
                 del self._streams[output.request_id]
+        if counted:
+            self.on_step(counted)
 
     def _on_loss(self) -> None:
         if self.ready:
@@ -210,4 +233,4 @@ class EngineClient:
 def _refusal(rejected: Rejected) -> ServerError:
     if rejected.reason is RejectReason.INVALID:
         return InvalidRequestError(rejected.message, "request_too_large")
-    return UnavailableError(rejected.message, max(1, rejected.retry_after))
+    return RefusedError(rejected.message, max(1, rejected.retry_after))

@@ -31,11 +31,13 @@ class EngineProcess:
 
     Attributes:
         summary: Lines for the operator.
+        task: What it does, for the operator.
     """
 
-    def __init__(self, process: Process, summary: list[str]) -> None:
+    def __init__(self, process: Process) -> None:
         self._process = process
-        self.summary = summary
+        self.summary: list[str] = []
+        self.task = ""
 
     @classmethod
     async def start(cls, config: EngineConfig, command: Sequence[str] = ENGINE_COMMAND) -> EngineProcess:
@@ -47,12 +49,14 @@ class EngineProcess:
         process = await asyncio.create_subprocess_exec(
             *tethered([*command]), stdin=PIPE, stdout=PIPE, start_new_session=True
         )
-        engine = cls(process, [])
+        engine = cls(process)
         try:
-            engine.summary = await engine._handshake(config)
+            ready = await engine._handshake(config)
         except BaseException:
             await engine.kill()
             raise
+        engine.summary = ready.summary
+        engine.task = "scores" if ready.limits is not None and ready.limits.scores else "text generation"
         return engine
 
     async def wait(self) -> int:
@@ -80,7 +84,7 @@ class EngineProcess:
         with suppress(ProcessLookupError):
             self._process.send_signal(number)
 
-    async def _handshake(self, config: EngineConfig) -> list[str]:
+    async def _handshake(self, config: EngineConfig) -> _Ready:
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise RuntimeError("the engine was started without pipes")
@@ -97,4 +101,4 @@ class EngineProcess:
             raise StartError("the engine's ready line cannot be read") from None
         if not ready.ready:
             raise StartError(ready.error)
-        return ready.summary
+        return ready

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class ServerError(Exception):
     """Base of everything that is answered with an error body.
@@ -47,9 +49,18 @@ class UnavailableError(ServerError):
         self.retry_after = retry_after
 
 
+class RefusedError(UnavailableError):
+    """The engine is there and turned the request away: its queue is full, or it is about to stop."""
+
+
 class ClientGoneError(Exception):
     """The client closed its connection: nobody is left to answer."""
 
 
 class StartError(Exception):
     """The server cannot start; the message is for the operator."""
+
+
+def field_of(place: str) -> str:
+    """The request's field that a place such as ``chat[1].content`` is in."""
+    return re.split(r"[.\[]", place, maxsplit=1)[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Protocol
 
 from runtime.detokenizer import SampleText
 from runtime.messages import TokenOutput
@@ -12,6 +11,7 @@ from runtime.request import FinishReason
 from server.engine_client import EngineClient
 from server.environment import RequestRules
 from server.errors import ClientGoneError, ServerError, UnavailableError
+from server.observer import Observer
 from server.request_stream import RequestStream
 from server.tokenizer import TextCodec
 from server.validation import ValidRequest
@@ -45,19 +45,6 @@ class TokenEvent:
     sum_logprob: float
     finish_reason: str | None = None
     error: str = ""
-
-
-class Observer(Protocol):
-    """What wants to know how requests go; see ``server.metrics``."""
-
-    def first_token(self, generation: Generation, output: TokenOutput) -> None:
-        """The first token of the first output is there."""
-
-    def token(self, generation: Generation, gap: float) -> None:
-        """A later token is there, ``gap`` seconds after the previous one of its request."""
-
-    def finished(self, generation: Generation, reasons: list[str]) -> None:
-        """The request ended; ``reasons`` holds one of stop, length, error, abort for each output."""
 
 
 class _Sample:
@@ -158,7 +145,7 @@ class Generation:
             return
         self._closed = True
         self.cancel()
-        self._observer.finished(self, self.reasons)
+        self._observer.finished(self)
 
     def _event(self, output: TokenOutput) -> TokenEvent | None:
         sample = self._samples[output.sample]

@@ -18,7 +18,7 @@ from runtime.stats import EngineStats
 from server.engine_metrics import EngineCollector
 
 if TYPE_CHECKING:
-    from server.generation import Generation
+    from server.observer import Run
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -111,9 +111,9 @@ class FrontMetrics:
         """One step brought ``outputs`` tokens for this worker."""
         self._batch.observe(outputs)
 
-    def first_token(self, generation: Generation, output: TokenOutput) -> None:
-        """See ``server.generation.Observer``."""
-        seconds, prompt = generation.first_token_at - generation.started, len(generation.request.prompt)
+    def first_token(self, run: Run, output: TokenOutput) -> None:
+        """See ``server.observer.Observer``."""
+        seconds, prompt = run.first_token_at - run.started, len(run.request.prompt)
         for histogram in (self._ttft, self._vllm_ttft):
             histogram.observe(seconds)
         for histogram in (self._queue, self._vllm_queue):
@@ -122,26 +122,26 @@ class FrontMetrics:
         self._cached.observe(output.cached_tokens)
         self._cached_ratio.observe(output.cached_tokens / prompt)
 
-    def token(self, generation: Generation, gap: float) -> None:  # noqa: ARG002 - the protocol's signature
-        """See ``server.generation.Observer``."""
+    def token(self, run: Run, gap: float) -> None:  # noqa: ARG002 - the protocol's signature
+        """See ``server.observer.Observer``."""
         self._vllm_gap.observe(gap)
 
-    def finished(self, generation: Generation, reasons: list[str]) -> None:
-        """See ``server.generation.Observer``."""
-        request, seconds = generation.request, time.perf_counter() - generation.started
-        tokens = sum(generation.counts)
+    def finished(self, run: Run) -> None:
+        """See ``server.observer.Observer``."""
+        request, seconds = run.request, time.perf_counter() - run.started
+        tokens = sum(run.counts)
         self._input.observe(len(request.prompt))
         self._max_new.observe(request.sampling.max_new_tokens)
         self._generated.observe(tokens)
         for histogram in (self._inference, self._vllm_e2e):
             histogram.observe(seconds)
-        self._total.observe(seconds + generation.seconds_before)
+        self._total.observe(seconds + run.seconds_before)
         if tokens > 1:
-            later = seconds - (generation.first_token_at - generation.started)
+            later = seconds - (run.first_token_at - run.started)
             self._mean_gap.observe(later / (tokens - 1))
-        for reason in reasons:
+        for reason in run.reasons:
             self._vllm_success.labels(self._model_name, reason).inc()
-        if all(reason in ("stop", "length") for reason in reasons):
+        if all(reason in ("stop", "length") for reason in run.reasons):
             self._success.inc()
 
     def expose(self, stats: EngineStats | None) -> bytes:

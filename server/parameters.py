@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from server.errors import InvalidRequestError
+from server.errors import InvalidRequestError, field_of
 
 T = TypeVar("T")
 
@@ -92,13 +92,6 @@ class TokenizerFlags(msgspec.Struct, kw_only=True):
     add_special_tokens: Flag = True
 
 
-class ScoreBody(msgspec.Struct, kw_only=True):
-    """Body of ``/get_score``; its ``parameters`` are never read."""
-
-    chat: str | TokenIds
-    multimodal_params: MultimodalParams = msgspec.field(default_factory=MultimodalParams)
-
-
 _PARAMETER_NAMES = frozenset(Parameters.__struct_fields__)
 _RAW_OBJECT = msgspec.json.Decoder(dict[str, Raw])
 _PARAMETERS = msgspec.json.Decoder(Parameters)
@@ -148,4 +141,4 @@ def _describe(text: str) -> InvalidRequestError:
     name = path["path"].removeprefix("$").lstrip(".") if path is not None else ""
     detail = _PATH.sub("", text).replace("`", "")
     detail = f"{name or 'the body'}: {detail[:1].lower()}{detail[1:]}"
-    return InvalidRequestError(detail, "invalid_type", re.split(r"[.\[]", name)[0] or None)
+    return InvalidRequestError(detail, "invalid_type", field_of(name) or None)

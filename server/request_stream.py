@@ -19,12 +19,16 @@ class RequestStream:
         request_id: The id on the worker's connection.
         samples: Samples that will end one by one.
         abort: Called with ``(request_id, sample)`` when a sample is to be freed before its end; -1 is all.
+        counted: Metrics are told of its outputs.
     """
 
-    __slots__ = ("_abort", "_error", "_open", "_outputs", "_ready", "request_id")
+    __slots__ = ("_abort", "_error", "_open", "_outputs", "_ready", "counted", "request_id")
 
-    def __init__(self, request_id: int, samples: int, abort: Callable[[int, int], None]) -> None:
+    def __init__(
+        self, request_id: int, samples: int, abort: Callable[[int, int], None], *, counted: bool = True
+    ) -> None:
         self.request_id = request_id
+        self.counted = counted
         self._abort = abort
         self._open = set(range(samples))
         self._outputs: list[TokenOutput] = []

@@ -9,7 +9,7 @@ from msgspec import UnsetType
 
 from runtime.request import SamplingParams
 from server.environment import RequestRules
-from server.errors import InvalidRequestError
+from server.errors import InvalidRequestError, field_of
 from server.generation_defaults import GenerationDefaults
 from server.parameters import Parameters
 
@@ -110,7 +110,7 @@ def check_token_ids(ids: list[int], name: str, vocab_size: int) -> None:
         InvalidRequestError: There is one.
     """
     if ids and max(ids) >= vocab_size:
-        raise InvalidRequestError(f"{name}: token id {max(ids)} is not below {vocab_size}", param=name)
+        raise InvalidRequestError(f"{name}: token id {max(ids)} is not below {vocab_size}", param=field_of(name))
 
 
 def given(value: V | UnsetType, default: V) -> V:

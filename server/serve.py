@@ -22,6 +22,7 @@ from server.environment import RequestRules, count
 from server.errors import StartError
 from server.generation_defaults import read_defaults
 from server.ineffective_flags import LISTS, OPTIONS, SWITCHES
+from server.model_task import check_reward_flag, check_reward_flag_of_script
 from server.serve_flags import UNSUPPORTED, serve_parser
 from server.supervisor import CANNOT_START, Supervisor, SupervisorConfig
 from server.tether import tethered
@@ -163,14 +164,25 @@ def _announce(arguments: argparse.Namespace, bundle: Path) -> None:
     ineffective = ineffective_flags(arguments)
     if ineffective:
         sys.stderr.write(f"peregrine: warning: no effect here: --{', --'.join(ineffective)}\n")
-    if arguments.executor == "auto":
-        check_eos_ids(arguments.eos_id or (), open_bundle(bundle).manifest.architecture.vocab_size)
-    if not arguments.ignore_generation_config:
+    if _check_model(arguments, bundle) and not arguments.ignore_generation_config:
         defaults, problems = read_defaults(bundle / GENERATION_CONFIG_FILE)
         for problem in problems:
             sys.stderr.write(f"peregrine: warning: {problem}\n")
         sys.stdout.write(f"peregrine: request defaults: {defaults}\n")
         sys.stdout.flush()
+
+
+def _check_model(arguments: argparse.Namespace, bundle: Path) -> bool:
+    """Check the flags that depend on the model; returns whether it generates text, as far as can be told."""
+    if arguments.executor == "scripted":
+        if arguments.use_reward_model:
+            check_reward_flag_of_script(bundle / SCRIPT_FILE)
+        return not arguments.use_reward_model
+    manifest = open_bundle(bundle).manifest
+    check_eos_ids(arguments.eos_id or (), manifest.architecture.vocab_size)
+    if arguments.use_reward_model:
+        check_reward_flag(manifest)
+    return manifest.architecture.score_head is None
 
 
 def _can_be_built(spec: str) -> bool:

@@ -10,10 +10,7 @@ from server import ineffective_flags
 from server.config import DEFAULT_BODY_LIMIT
 from server.logs import LEVELS
 
-UNSUPPORTED = {
-    "use_tgi_api": "this version does not speak TGI's format",
-    "use_reward_model": "no bundle of this version has a score head",
-}
+UNSUPPORTED = {"use_tgi_api": "this version does not speak TGI's format"}
 """Switches that must not be ignored, since answers would not be what is asked for."""
 
 
@@ -62,6 +59,7 @@ def _add_http(parser: argparse.ArgumentParser) -> None:
 def _add_requests(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("requests")
     group.add_argument("--model_name", default="default_model_name", help="answer of /get_model_name")
+    group.add_argument("--use_reward_model", action="store_true", help="insist on a model that gives scores")
     group.add_argument("--strict_parameters", action="store_true", help="refuse unknown parameters")
     group.add_argument("--ignore_generation_config", action="store_true", help="ignore the model's defaults")
     group.add_argument("--return_all_prompt_logprobs", action="store_true")

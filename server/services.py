@@ -6,13 +6,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime.bundle.architecture import ScoreHead
 from runtime.bundle.bundle import GENERATION_CONFIG_FILE
+from runtime.bundle.manifest_file import MANIFEST_FILE, read_manifest
+from server.chat_template import ChatTemplate
 from server.config import WorkerConfig
 from server.engine_client import EngineClient
 from server.environment import RequestRules
 from server.generation import Generator
 from server.generation_defaults import GenerationDefaults, read_defaults
+from server.health import EngineHealth
 from server.metrics import FrontMetrics
+from server.score_parser import ScoreParser
+from server.scoring import Scorer
 from server.tokenizer import TextCodec
 from server.validation import RequestParser
 
@@ -26,11 +32,14 @@ class Services:
     """
 
     config: WorkerConfig
-    rules: RequestRules
     client: EngineClient
+    health: EngineHealth
     codec: TextCodec
+    template: ChatTemplate
     parser: RequestParser
     generator: Generator
+    score_parser: ScoreParser
+    scorer: Scorer
     metrics: FrontMetrics
     draining: Callable[[], bool]
 
@@ -38,6 +47,7 @@ class Services:
         """Free what is held; open requests end with an error."""
         await self.client.close()
         self.codec.close()
+        self.template.close()
 
 
 async def start_services(
@@ -47,14 +57,13 @@ async def start_services(
 
     Raises:
         ValueError: The bundle's tokenizer or an environment variable cannot be used.
+        BundleError: The bundle's manifest cannot be read.
         TimeoutError: The engine does not answer.
     """
     bundle = Path(config.bundle)
     rules = RequestRules.from_environ(environ)
     codec = TextCodec.load(bundle)
-    defaults = GenerationDefaults()
-    if not config.ignore_generation_config:
-        defaults, _ = read_defaults(bundle / GENERATION_CONFIG_FILE)
+    template, head = _load_template(bundle)
     client = EngineClient(config.engine_socket)
     await client.start()
     metrics = FrontMetrics(client.limits.max_request_tokens, config.model_name)
@@ -63,19 +72,46 @@ async def start_services(
         codec=codec,
         limits=lambda: client.limits,
         rules=rules,
-        defaults=defaults,
+        defaults=_defaults(config),
         strict=config.strict_parameters,
         truncation=config.truncation,
         prompt_logprobs=config.prompt_logprobs,
         on_request=metrics.request,
     )
+    score_parser = ScoreParser(
+        codec=codec,
+        limits=lambda: client.limits,
+        template=template,
+        head=head,
+        truncation=config.truncation,
+        on_request=metrics.request,
+    )
     return Services(
         config=config,
-        rules=rules,
         client=client,
+        health=EngineHealth(client, rules),
         codec=codec,
+        template=template,
         parser=parser,
         generator=Generator(client, codec, rules, metrics),
+        score_parser=score_parser,
+        scorer=Scorer(client, metrics),
         metrics=metrics,
         draining=draining,
     )
+
+
+def _defaults(config: WorkerConfig) -> GenerationDefaults:
+    if config.ignore_generation_config:
+        return GenerationDefaults()
+    return read_defaults(Path(config.bundle) / GENERATION_CONFIG_FILE)[0]
+
+
+def _load_template(bundle: Path) -> tuple[ChatTemplate, ScoreHead]:
+    """How the bundle's model takes its chats. The scripted engine's has no manifest."""
+    special_tokens: dict[str, str] = {}
+    head = None
+    if (bundle / MANIFEST_FILE).is_file():
+        manifest = read_manifest(bundle)
+        special_tokens, head = manifest.special_tokens, manifest.architecture.score_head
+    return ChatTemplate.load(bundle, special_tokens), head or ScoreHead()

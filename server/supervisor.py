@@ -113,7 +113,7 @@ class Supervisor:
             _say(line)
         listen(listener)
         self._http = await HttpProcess.start(directory, listener, config.http)
-        _say(f"serving {config.worker.model_name} on {url(listener)}")
+        _say(f"serving {config.worker.model_name} on {url(listener)}: {self._engine.task}")
         # NOTE: the port closes when gunicorn closes it, so no other process may hold it.
         listener.close()
         return await self._watch(self._engine, engine_config, self._http)

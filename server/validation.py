@@ -98,10 +98,12 @@ class RequestParser:
         """Check and tokenize a request that any of the protocols has decoded.
 
         Raises:
-            InvalidRequestError: A value is out of range, a token id unknown, or the request too long.
+            InvalidRequestError: A value is out of range, a token id unknown, the request too long, or the model one
+                that does not generate.
             UnavailableError: No engine has been reached yet, so its limits are unknown.
         """
         limits, rules = self.limits(), self.rules
+        check_task(limits, scores=False)
         samples = sample_count(parameters)
         check_constraints(parameters, rules, limits.vocab_size)
         stops = parse_stop_sequences(parameters.stop_sequences, rules, limits.vocab_size)
@@ -158,8 +160,33 @@ def fit_prompt(ids: list[int], max_new_tokens: int, limit: int, mode: Truncation
             "too_long",
             "inputs" if keep >= 1 else "max_new_tokens",
         )
+    return cut_prompt(ids, keep, mode)
+
+
+def cut_prompt(ids: list[int], keep: int, mode: TruncationMode) -> list[int]:
+    """The last ``keep`` tokens of ``ids``, or the first and last halves of as many."""
     head = keep // 2 if mode == "center" else 0
     return ids[:head] + ids[len(ids) - (keep - head) :]
+
+
+def check_task(limits: EngineLimits, *, scores: bool) -> None:
+    """Refuse what the model is not made for.
+
+    Args:
+        limits: The engine's.
+        scores: Whether a score is wanted, and not text.
+
+    Raises:
+        InvalidRequestError: The model does the other thing.
+    """
+    if scores and not limits.scores:
+        raise InvalidRequestError(
+            "this server's model generates text; scores need a reward model", "unsupported", "chat"
+        )
+    if limits.scores and not scores:
+        raise InvalidRequestError(
+            "this server's model is a reward model: it gives scores, call /get_score", "unsupported"
+        )
 
 
 def refuse_attachments(params: MultimodalParams) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import re
 import time
 from collections.abc import Callable
 
@@ -14,13 +12,11 @@ from server.errors import ClientGoneError, UnavailableError
 from server.generation import Generation, TokenEvent
 from server.native_format import event_frame, failure_frame, plain_answer
 from server.resources.base import Resource
+from server.resources.request_log import SAFE_NAME, closer, logger
 from server.services import Services
-
-logger = logging.getLogger("peregrine.requests")
 
 IGNORED_HEADER = "X-Ignored-Parameters"
 MAX_IGNORED_NAMES = 16
-_HEADER_SAFE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class GenerateResource(Resource):
@@ -44,7 +40,7 @@ class GenerateResource(Resource):
         services.metrics.validated(seconds)
         generation = services.generator.start(valid, seconds)
         connection: Connection = request.scope[SCOPE_KEY]
-        connection.hold(generation.cancel, _closer(generation, request))
+        connection.hold(generation.cancel, closer((generation,), request))
         self._name_ignored(response, valid.ignored)
         # NOTE: nothing is sent before the engine's first output, so that refusals have their own status.
         events = await generation.events()
@@ -62,7 +58,7 @@ class GenerateResource(Resource):
         response.data = plain_answer(generation, events)
 
     def _name_ignored(self, response: Response, names: tuple[str, ...]) -> None:
-        safe = [name for name in names if _HEADER_SAFE.fullmatch(name)][:MAX_IGNORED_NAMES]
+        safe = [name for name in names if SAFE_NAME.fullmatch(name)][:MAX_IGNORED_NAMES]
         if not safe:
             return
         response.set_header(IGNORED_HEADER, ", ".join(safe))
@@ -112,23 +108,3 @@ def _raise_failure(events: list[TokenEvent], *, tokens_count: bool) -> None:
     for event in events:
         if event.error and (tokens_count or not event.count):
             raise UnavailableError(event.error)
-
-
-def _closer(generation: Generation, request: Request) -> Callable[[], None]:
-    """Frees a generation and logs how it went; never what it was about."""
-    name = request.get_header("X-Request-Id") or "-"
-    safe_name = name if _HEADER_SAFE.fullmatch(name) else "?"
-
-    def close() -> None:
-        generation.close()
-        logger.info(
-            "request=%d x_request_id=%s prompt_tokens=%d output_tokens=%s finish=%s seconds=%.3f",
-            generation.request_id,
-            safe_name,
-            len(generation.request.prompt),
-            ",".join(map(str, generation.counts)),
-            ",".join(generation.reasons),
-            time.perf_counter() - generation.started,
-        )
-
-    return close

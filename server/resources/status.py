@@ -14,13 +14,11 @@ logger = logging.getLogger("peregrine.status")
 
 
 class HealthResource(Resource):
-    """``/health``: whether the engine's loop turns. No inference is run for it."""
+    """``/health``; see ``server.health``."""
 
     async def on_get(self, request: Request, response: Response) -> None:  # noqa: ARG002
         """Answer for GET and HEAD."""
-        services = self._services()
-        rules = services.rules
-        healthy = not rules.force_unhealthy and await services.client.alive(rules.health_timeout)
+        healthy = await self._services().health.healthy()
         answer(response, {"message": "Ok" if healthy else "Error"}, 200 if healthy else 503)
 
     on_head = on_get

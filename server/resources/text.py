@@ -1,4 +1,4 @@
-"""``/tokens`` and ``/get_score``."""
+"""``/tokens``."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import msgspec
 from falcon.asgi import Request, Response
 
 from server.errors import InvalidRequestError
-from server.parameters import ScoreBody, TokensBody, decode
+from server.parameters import TokensBody, decode
 from server.resources.base import Resource, answer
 from server.validation import refuse_attachments
 
 _TOKENS = msgspec.json.Decoder(TokensBody)
-_SCORE = msgspec.json.Decoder(ScoreBody)
 
 
 class TokensResource(Resource):
@@ -37,14 +36,3 @@ class TokensResource(Resource):
             raise InvalidRequestError(f"error: {error.message}", error.error_code, error.param) from None
         ids = await self._services().codec.encode(parsed.text, bool(parsed.parameters.add_special_tokens))
         answer(response, {"ntokens": len(ids)})
-
-
-class ScoreResource(Resource):
-    """``/get_score`` of a server whose model generates text: checks the body and refuses."""
-
-    async def on_post(self, request: Request, response: Response) -> None:  # noqa: ARG002
-        """Refuse."""
-        decode(_SCORE, await self._body(request))
-        raise InvalidRequestError(
-            "this server's model generates text; scores need a reward model", "unsupported", "chat"
-        )

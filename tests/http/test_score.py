@@ -94,7 +94,7 @@ def test_several_chats_have_lists_in_their_order(
         assert (await ask(client, chat)).json == {
             "score": [n / 1000 for n in tokens],
             "prompt_tokens": tokens,
-            "finish_reason": ["stop"] * len(tokens),
+            "finish_reason": "stop",
         }
 
     reward(test)

@@ -141,7 +141,10 @@ def test_a_split_model_is_the_same_whichever_part_is_passed(path: Path, family: 
     for part in split_files(file, path, 3):
         checkpoint = open_checkpoint(part)
         assert checkpoint.architecture == whole.architecture
-        assert (checkpoint.source.name, checkpoint.source.path) == ("model", str(path.parent / "model-00001-of-00003.gguf"))
+        assert (checkpoint.source.name, checkpoint.source.path) == (
+            "model",
+            str(path.parent / "model-00001-of-00003.gguf"),
+        )
         assert list(checkpoint.tensors) == list(whole.tensors)
         for name, tensor in whole.tensors.items():
             np.testing.assert_array_equal(checkpoint.tensors[name].float32(), tensor.float32())

@@ -190,7 +190,10 @@ def test_end_ids_come_from_both_configurations_for_chat_models_alone(
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        *(({"quant_method": name}, f"'{name}'") for name in ("awq", "gptq", "compressed-tensors", "fp8", "bitsandbytes")),
+        *(
+            ({"quant_method": name}, f"'{name}'")
+            for name in ("awq", "gptq", "compressed-tensors", "fp8", "bitsandbytes")
+        ),
         ("gptq", "has to be an object"),
         ([1], "has to be an object"),
         ({"a": 1}, "an unknown method"),
@@ -260,7 +263,7 @@ def test_the_texts_of_named_tokens_are_kept_as_far_as_the_model_has_them(folder:
     write_directory(folder)
     assert open_checkpoint(folder).special_tokens == {"bos_token": "<s>", "eos_token": "</s>"}
     path = folder / "tokenizer_config.json"
-    more = {"pad_token": {"content": "<|im_end|>"}, "unk_token": "<beyond>"}
+    more = {"pad_token": "<|im_end|>", "unk_token": "<beyond>"}
     write_json(path, json.loads(path.read_text()) | more)
     expected = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<|im_end|>"}
     assert open_checkpoint(folder).special_tokens == expected

@@ -94,7 +94,14 @@ def test_a_missing_head_is_named_as_its_class_has_it(
         ("llama", "LlamaForSequenceClassification", SINGLE, "score.weight", (2, 64), "gives 2 scores"),
         ("qwen2", "Qwen2ForRewardModel", HIDDEN, "score.2.weight", (2, 64), "gives 2 scores"),
         ("internlm2", "InternLM2ForRewardModel", SINGLE, "v_head.weight", (3, 64), "gives 3 scores"),
-        ("llama", "LlamaForSequenceClassification", SINGLE, "score.weight", (1, 32), "[1, 32]; a model 64 wide has [1, 64]"),
+        (
+            "llama",
+            "LlamaForSequenceClassification",
+            SINGLE,
+            "score.weight",
+            (1, 32),
+            "[1, 32]; a model 64 wide has [1, 64]",
+        ),
         ("qwen2", "Qwen2ForRewardModel", HIDDEN, "score.0.weight", (32, 64), "[32, 64]; a model 64 wide has [64, 64]"),
         ("qwen2", "Qwen2ForRewardModel", HIDDEN, "score.2.bias", (2,), "[2]; a model 64 wide has [1]"),
     ],
@@ -115,7 +122,10 @@ def test_heads_of_another_shape_are_refused(
     [
         ({"architectures": ["Qwen2ForProcessRewardModel"]}, "gives a score for each step"),
         ({"architectures": ["Qwen2ForSequenceClassification"], "num_labels": 3}, "the model has 3 labels"),
-        ({"architectures": ["Qwen2ForTokenClassification"]}, "Qwen2ForSequenceClassification, Qwen2ForRewardModel to score"),
+        (
+            {"architectures": ["Qwen2ForTokenClassification"]},
+            "Qwen2ForSequenceClassification, Qwen2ForRewardModel to score",
+        ),
     ],
 )
 def test_configurations_of_other_heads_are_refused(folder: Path, changes: dict[str, Any], said: str) -> None:
