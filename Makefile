@@ -14,10 +14,10 @@ PIP  := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALLED_FROM := pyproject.toml setup.py constraints.txt $(wildcard build_backend/*.py runtime/native/*.py runtime/native/src/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve engine test check lint format bench parity clean
+.PHONY: help setup serve engine test check lint format bench reward-head reward-accuracy parity clean
 
 help: ## list the targets and variables
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
 	@echo
 	@echo 'variables: MODEL=$(MODEL) TARGET=$(TARGET) HOST=$(HOST) PORT=$(PORT) ARGS=$(ARGS) PYTHON=$(PYTHON)'
 
@@ -65,6 +65,13 @@ test: lint ## everything that needs no GPU, with the coverage floor
 
 bench: $(VENV)/.installed-dev ## measure the served default model (ARGS: see benchmarks/serve.py)
 	@$(BIN)/python -m benchmarks.serve --model $(MODEL) $(ARGS)
+
+reward-head: $(VENV)/.installed ## train the score head of the default reward model
+	@$(BIN)/python -m build_engine.reward_head $(ARGS)
+
+reward-accuracy: $(VENV)/.installed ## build that model and measure it on what the head was not trained on
+	@$(BIN)/peregrine build smollm2-135m-reward
+	@$(BIN)/python -m build_engine.reward_head --evaluate smollm2-135m-reward $(ARGS)
 
 parity: $(VENV)/.installed-dev ## recompute the goldens with PyTorch and compare
 	@$(PIP) install -c constraints.txt -e '.[cpu,build,dev,parity]'

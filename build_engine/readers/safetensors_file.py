@@ -15,7 +15,8 @@ from build_engine.checkpoint import QuantBlocks
 from build_engine.errors import CheckpointError
 from build_engine.families.layout import Run
 
-_ENCODINGS = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
+ENCODINGS = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
+"""Types that are read: as in the file -> as in ``CheckpointTensor.encoding``."""
 
 
 @dataclass(slots=True)
@@ -50,8 +51,8 @@ class SafetensorsTensor:
         Raises:
             CheckpointError: The tensor is of a type that is not read, or holds a value that is not finite.
         """
-        if self.encoding not in _ENCODINGS.values():
-            known = ", ".join(_ENCODINGS)
+        if self.encoding not in ENCODINGS.values():
+            known = ", ".join(ENCODINGS)
             raise CheckpointError(
                 f"{self.path}: tensor {self.stored!r} is stored as {self.encoding}; supported are {known}"
             )
@@ -96,4 +97,4 @@ def read_safetensors(paths: Iterable[Path]) -> dict[str, SafetensorsTensor]:
 def _describe(name: str, handle: Any, path: Path) -> SafetensorsTensor:
     described = handle.get_slice(name)
     dtype = described.get_dtype()
-    return SafetensorsTensor(name, tuple(described.get_shape()), _ENCODINGS.get(dtype, dtype), path, handle, name)
+    return SafetensorsTensor(name, tuple(described.get_shape()), ENCODINGS.get(dtype, dtype), path, handle, name)

@@ -8,6 +8,7 @@ from typing import Any
 
 from build_engine.errors import CheckpointError
 from build_engine.families.fields import Fields
+from build_engine.tokenizers.gguf_omissions import end_of_turn, swallowing
 from build_engine.tokenizers.vocabulary import TokenType, Vocabulary
 
 _PREFIX = "tokenizer.ggml."
@@ -34,12 +35,17 @@ def read_vocabulary(metadata: Mapping[str, Any]) -> Vocabulary:
     for name, values in (("token_type", types), ("scores", scores)):
         if values and len(values) != len(tokens):
             raise CheckpointError(f"{_PREFIX}{name} has {len(values)} entries for {len(tokens)} tokens")
-    eos = [_id(metadata, key, len(tokens)) for key in ("eos_token_id", "eot_token_id")]
     special = {name: _id(metadata, key, len(tokens)) for name, key in _SPECIAL_KEYS.items()}
     # NOTE: converters have written ids that do not exist here; nothing but a chat template asks for the token.
     padding = metadata.get(f"{_PREFIX}padding_token_id")
     if type(padding) is int and 0 <= padding < len(tokens):
         special["pad_token"] = padding
+    turn = end_of_turn(metadata, tokens)
+    if turn >= 0:
+        # NOTE: some converters of Gemma left it a plain token.
+        types = [*types[:turn], int(TokenType.CONTROL), *types[turn + 1 :]]
+    eos = (special["eos_token"], _id(metadata, "eot_token_id", len(tokens)), turn)
+    control = [index for index, kind in enumerate(types) if kind in (TokenType.CONTROL, TokenType.UNKNOWN)]
     return Vocabulary(
         tokens=tokens,
         types=types,
@@ -49,6 +55,7 @@ def read_vocabulary(metadata: Mapping[str, Any]) -> Vocabulary:
         unknown_id=special["unk_token"],
         eos_ids=tuple(dict.fromkeys(token for token in eos if token >= 0)),
         fields=Fields(metadata, _PREFIX),
+        swallowing=swallowing(metadata, tokens, control),
         special_ids={name: token for name, token in special.items() if token >= 0},
     )
 

@@ -21,7 +21,8 @@ def huggingface_tokenizer(directory: Path, vocab_size: int) -> TokenizerFiles:
     (``add_bos_token``, added tokens), and so gives the ids that LightLLM gives. Added tokens beyond the model's
     embeddings are left out: transformers invents some for its own defaults, and none of them could be computed.
 
-    InternLM2's tokenizer is code in its own directory, which is never run, so it is converted here.
+    InternLM2's tokenizer is code in its own directory, which is never run, so it is converted here, unless there is a
+    ``tokenizer.json`` as well.
 
     Args:
         directory: Holds the tokenizer's files.
@@ -33,9 +34,10 @@ def huggingface_tokenizer(directory: Path, vocab_size: int) -> TokenizerFiles:
         BuildError: transformers is not installed.
     """
     try:
-        if is_internlm2(directory):
+        coded = is_internlm2(directory)
+        if coded and not (directory / "tokenizer.json").is_file():
             return internlm2_tokenizer(directory, vocab_size)
-        return _convert(directory, _load(directory), vocab_size)
+        return _convert(directory, _load(directory, ready=coded), vocab_size)
     except BaseException as error:
         # NOTE: a panic of the Rust library is no Exception, and its class cannot be imported.
         if type(error).__name__ != "PanicException":
@@ -88,16 +90,19 @@ def _within(tokenizer_json: str, vocab_size: int) -> bytes:
     return json.dumps(contents | {"added_tokens": kept}, ensure_ascii=False).encode()
 
 
-def _load(directory: Path) -> Any:
+def _load(directory: Path, *, ready: bool) -> Any:
+    """The tokenizer as transformers loads it; from ``tokenizer.json`` alone, whatever class is named, if ``ready``."""
     # NOTE: without this, importing transformers where torch is absent writes an advice to standard error.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     try:
-        from transformers import AutoTokenizer
+        from transformers import AutoTokenizer, PreTrainedTokenizerFast
     except ImportError:
         raise BuildError(
             "Hugging Face directories need transformers; install it with: pip install 'peregrine-llm[build]'"
         ) from None
     try:
+        if ready:
+            return PreTrainedTokenizerFast.from_pretrained(str(directory), local_files_only=True)
         return AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises whatever its tokenizer classes raise
         raise CheckpointError(f"{directory}: the tokenizer cannot be loaded: {_first_line(error)}") from None

@@ -18,7 +18,7 @@ from build_engine.tokenizers.sentencepiece import sentencepiece_tokenizer
 from build_engine.tokenizers.sentencepiece_model import SentencePieceModel, read_sentencepiece
 from build_engine.tokenizers.vocabulary import TokenType, Vocabulary
 
-_CONFIG, _MODEL, _READY = "tokenizer_config.json", "tokenizer.model", "tokenizer.json"
+_CONFIG, _MODEL = "tokenizer_config.json", "tokenizer.model"
 _CLASSES = ("InternLM2Tokenizer", "InternLM2TokenizerFast")
 _FIRST = ("<unk>", "<s>", "</s>")
 _NAMED = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>", "unk_token": "<unk>"}
@@ -31,11 +31,9 @@ _PLAIN = {
 
 
 def is_internlm2(directory: Path) -> bool:
-    """Whether ``directory`` has InternLM2's tokenizer in no form that transformers reads."""
+    """Whether the tokenizer of ``directory`` is InternLM2's, for which transformers would run code."""
     config = directory / _CONFIG
-    if (directory / _READY).is_file() or not (directory / _MODEL).is_file() or not config.is_file():
-        return False
-    return read_json(config).get("tokenizer_class") in _CLASSES
+    return config.is_file() and read_json(config).get("tokenizer_class") in _CLASSES
 
 
 def internlm2_tokenizer(directory: Path, vocab_size: int) -> TokenizerFiles:
@@ -120,7 +118,7 @@ def _special_ids(settings: dict[str, Any], tokens: list[str]) -> dict[str, int]:
     for name, default in _NAMED.items():
         value = settings.get(name, default)
         text = value.get("content") if type(value) is dict else value
-        if text is not None and text not in ids:
+        if text is not None and (not isinstance(text, str) or text not in ids):
             raise CheckpointError(f"{name} {reprlib.repr(text)} is not one of the {len(tokens)} tokens")
         if text is not None:
             found[name] = ids[text]

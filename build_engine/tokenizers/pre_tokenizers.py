@@ -16,6 +16,11 @@ from build_engine.errors import CheckpointError
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _LLAMA3 = _CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}" + _TAIL
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_O200K = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+{_CONTRACTIONS}?|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*{_CONTRACTIONS}?"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 _QWEN2 = _CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}" + _TAIL
 
 
@@ -71,6 +76,8 @@ PRE_TOKENIZERS: dict[str, PreTokenizer] = {
     "smollm": _SMOLLM,
     "llama-bpe": _LLAMA_BPE,
     "llama3": _LLAMA_BPE,
+    "dbrx": PreTokenizer(_split(_LLAMA3)),
+    "gpt-4o": PreTokenizer(_split(_O200K)),
     "qwen2": PreTokenizer(_split(_QWEN2), nfc=True),
 }
 

@@ -23,7 +23,7 @@ def sentencepiece_tokenizer(vocabulary: Vocabulary) -> Tokenizer:
         CheckpointError: There are no scores, or lacks some of the 256 byte tokens.
     """
     if not vocabulary.scores:
-        raise CheckpointError("the vocabulary has no scores (tokenizer.ggml.scores)")
+        raise CheckpointError("tokenizer.ggml.scores is missing")
     ids = {token: index for index, token in enumerate(vocabulary.tokens)}
     if any(f"<0x{byte:02X}>" not in ids for byte in range(256)):
         raise CheckpointError("the vocabulary lacks some of the byte tokens <0x00> to <0xFF>")

@@ -16,8 +16,8 @@ def add_special_tokens(tokenizer: Tokenizer, vocabulary: Vocabulary) -> None:
     """
     special = vocabulary.ids_of(TokenType.CONTROL, TokenType.UNKNOWN)
     visible = vocabulary.ids_of(TokenType.USER_DEFINED)
-    tokenizer.add_special_tokens([_added(vocabulary.tokens[index], special=True) for index in special])
-    tokenizer.add_tokens([_added(vocabulary.tokens[index], special=False) for index in visible])
+    tokenizer.add_special_tokens([_added(vocabulary, index, special=True) for index in special])
+    tokenizer.add_tokens([_added(vocabulary, index, special=False) for index in visible])
     size = tokenizer.get_vocab_size(with_added_tokens=True)
     if size != len(vocabulary.tokens):
         raise CheckpointError(f"the tokenizer came out with {size} tokens instead of {len(vocabulary.tokens)}")
@@ -45,5 +45,6 @@ def _wanted(vocabulary: Vocabulary, key: str, default: bool, token_id: int) -> l
     return [(vocabulary.tokens[token_id], token_id)]
 
 
-def _added(content: str, *, special: bool) -> AddedToken:
-    return AddedToken(content, special=special, normalized=False)
+def _added(vocabulary: Vocabulary, index: int, *, special: bool) -> AddedToken:
+    text, strip = vocabulary.tokens[index], index in vocabulary.swallowing
+    return AddedToken(text, special=special, normalized=False, rstrip=strip)

@@ -30,6 +30,7 @@ class Vocabulary:
         eos_ids: End of sequence, then end of turn where it differs.
         bos_id: -1 where there is none; likewise ``unknown_id``.
         fields: Other settings, under the keys of GGUF (``add_bos_token``, ``add_space_prefix``, ``pre``, ...).
+        swallowing: Special tokens that take the white space after them along.
         special_ids: Id of each token that has a name (``bos_token``, ``eos_token``, ``pad_token``, ``unk_token``).
     """
 
@@ -41,6 +42,7 @@ class Vocabulary:
     unknown_id: int
     eos_ids: tuple[int, ...]
     fields: Fields
+    swallowing: tuple[int, ...] = ()
     special_ids: dict[str, int] = field(default_factory=dict)
 
     def ids_of(self, *types: TokenType) -> list[int]:

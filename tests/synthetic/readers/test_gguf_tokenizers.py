@@ -29,7 +29,7 @@ def pieces(tokenizer: Tokenizer, text: str) -> list[str]:
     return [piece for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text)]
 
 
-@pytest.mark.parametrize("pre", ["default", "gpt-2", "smollm", "llama-bpe", "llama3"])
+@pytest.mark.parametrize("pre", ["default", "gpt-2", "smollm", "llama-bpe", "llama3", "dbrx", "gpt-4o"])
 @pytest.mark.parametrize("text", TEXTS)
 def test_byte_level_text_comes_back(pre: str, text: str) -> None:
     tokenizer = byte_level(pre=(STRING, pre))
@@ -47,6 +47,8 @@ def test_qwen2_normalises_text_before_it_splits() -> None:
         ("gpt-2", ["a", "Ġ1234567", "Ġb"]),
         ("smollm", ["a", "Ġ", "1", "2", "3", "4", "5", "6", "7", "Ġb"]),
         ("llama-bpe", ["a", "Ġ", "123", "456", "7", "Ġb"]),
+        ("dbrx", ["a", "Ġ", "123", "456", "7", "Ġb"]),
+        ("gpt-4o", ["a", "Ġ", "123", "456", "7", "Ġb"]),
         ("qwen2", ["a", "Ġ", "1", "2", "3", "4", "5", "6", "7", "Ġb"]),
     ],
 )
@@ -79,6 +81,11 @@ def test_merges_are_applied_in_their_order() -> None:
     assert tokenizer.encode("the the").tokens == ["t", "he", "Ġt", "he"]
 
 
+def test_o200k_splits_where_capitals_begin_and_keeps_contractions() -> None:
+    tokenizer = byte_level(pre=(STRING, "gpt-4o"))
+    assert pieces(tokenizer, "camelCase DON'T it's ok/\n") == ["camel", "Case", "ĠDON'T", "Ġit's", "Ġok", "/Ċ"]
+
+
 def test_control_tokens_are_special_and_user_defined_ones_are_not() -> None:
     tokenizer = byte_level(token_type=((ARRAY, I32), [3, 3, 3, 4] + [1] * 258))
     ids = tokenizer.encode("<|im_start|>a<|im_end|>").ids
@@ -107,7 +114,10 @@ def test_llama3_files_that_say_nothing_begin_with_bos() -> None:
     ("changes", "said"),
     [
         ({"model": (STRING, "bert")}, "'bert'; supported are gpt2, llama"),
-        ({"pre": (STRING, "tekken")}, "'tekken'; supported are default, gpt-2, smollm, llama-bpe, llama3, qwen2"),
+        (
+            {"pre": (STRING, "tekken")},
+            "'tekken'; supported are default, gpt-2, smollm, llama-bpe, llama3, dbrx, gpt-4o, qwen2",
+        ),
         ({"tokens": (None, None)}, "tokens is missing"),
         ({"tokens": ((ARRAY, U32), [1, 2])}, "list of str"),
         ({"tokens": ((ARRAY, STRING), ["a", "a"])}, "1 tokens twice"),
@@ -209,3 +219,28 @@ def test_the_leading_space_can_be_turned_off() -> None:
 def test_sentencepiece_special_tokens_are_matched_whole() -> None:
     ids = sentencepiece().encode("hello<|end|>", add_special_tokens=False).ids
     assert ids[-1] == 259 + len(PIECES) + len(LETTERS)
+
+
+@pytest.mark.parametrize("kind", [1, 3, 4])
+def test_an_end_of_turn_that_the_file_does_not_name_is_found_by_its_text_for_chat_models(kind: int) -> None:
+    metadata = sentencepiece_metadata()
+    metadata["tokenizer.ggml.token_type"][-1] = kind
+    assert gguf_tokenizer(metadata).eos_token_ids == (2,)
+    chat = metadata | {"tokenizer.chat_template": "{{ messages }}"}
+    end = len(metadata["tokenizer.ggml.tokens"]) - 1
+    found = gguf_tokenizer(chat)
+    assert found.eos_token_ids == (2, end)
+    tokenizer = Tokenizer.from_str(found.tokenizer_json.decode())
+    assert tokenizer.encode("hello<|end|>").ids[-1] == end
+    assert tokenizer.decode([end], skip_special_tokens=True) == ""
+    assert gguf_tokenizer(chat | {"tokenizer.ggml.eot_token_id": 1}).eos_token_ids == (2, 1)
+
+
+def test_phi3_special_tokens_take_the_white_space_after_them_along() -> None:
+    texts = ("<|end|>\n hello", "<s> hello")
+    plain = [sentencepiece().encode(text, add_special_tokens=False).ids for text in texts]
+    phi3 = gguf_tokenizer(sentencepiece_metadata() | {"general.architecture": "phi3"})
+    tokenizer = Tokenizer.from_str(phi3.tokenizer_json.decode())
+    swallowed = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+    assert swallowed[0] == sentencepiece().encode("<|end|>hello", add_special_tokens=False).ids != plain[0]
+    assert swallowed[1] == plain[1]

@@ -72,6 +72,8 @@ def test_the_engine_of_a_recipe_with_a_head_gives_its_scores(recipe: Path, head_
     without = tiny_checkpoint("llama")
     expected = HEAD.scores(last_hidden_states(without, GROUPS, Progress()))
     assert engine_scores(bundle, GROUPS, Progress()) == pytest.approx(expected, abs=1e-4)
+    with pytest.raises(BuildError, match="has a context of 256 tokens; a text has 257"):
+        engine_scores(bundle, [["x" * 257]], Progress())
 
 
 def test_a_generation_bundle_has_no_scores(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,7 +88,7 @@ def test_nothing_of_an_output_head_is_kept() -> None:
         (
             "qwen2",
             {"architectures": ["Qwen2ForQuestionAnswering"]},
-            "supported are Qwen2ForCausalLM to generate and Qwen2ForSequenceClassification, Qwen2ForRewardModel to score",
+            "Qwen2ForCausalLM to generate and Qwen2ForSequenceClassification, Qwen2ForRewardModel to score",
         ),
         (
             "internlm2",

@@ -1,0 +1,1 @@
+"""Trains and measures the linear score head of the default reward model."""
