@@ -46,12 +46,13 @@ def select_tensors(
         CheckpointError: A tensor is missing, has the wrong shape, or is not known.
     """
     stored = stored_tensors(layout, architecture)
-    check_score_head(architecture, found, layout, path)
+    check_score_head(architecture, stored, found, path)
     missing = [name for name in stored if name not in found]
     if missing:
         raise CheckpointError(f"{path}: {_list(missing)} missing (family {architecture.family!r})")
-    unused = {layout.name(HEAD)} if architecture.tied_embeddings or architecture.score_head else set()
-    unknown = [name for name in found if name not in stored | dict.fromkeys(unused) and not _ignorable(name)]
+    # NOTE: an output head that is needed is in `stored`, under this name.
+    expected = {*stored, layout.name(HEAD)}
+    unknown = [name for name in found if name not in expected and not name.endswith(_IGNORED_SUFFIXES)]
     if unknown:
         raise CheckpointError(
             f"{path}: {_list(unknown)} unknown to family {architecture.family!r}: "
@@ -68,10 +69,6 @@ def select_tensors(
             offset = layout.norm_offset if part.name.endswith("norm.weight") else 0.0
             tensors[part.name] = found[name].part(part.name, part.rows, offset)
     return tensors
-
-
-def _ignorable(name: str) -> bool:
-    return name.endswith(_IGNORED_SUFFIXES)
 
 
 def _list(names: list[str]) -> str:

@@ -7,21 +7,21 @@ from pathlib import Path
 
 from build_engine.checkpoint import CheckpointTensor
 from build_engine.errors import CheckpointError
-from build_engine.families.layout import Layout, stored_tensors
+from build_engine.families.layout import StoredTensor
 from runtime.bundle.architecture import Architecture
 
 _LAST = ("score.weight", "score.2.weight")
 
 
 def check_score_head(
-    architecture: Architecture, found: Mapping[str, CheckpointTensor], layout: Layout, path: Path
+    architecture: Architecture, stored: Mapping[str, StoredTensor], found: Mapping[str, CheckpointTensor], path: Path
 ) -> None:
     """Check the score head's tensors; nothing where ``architecture`` has none.
 
     Args:
         architecture: From the checkpoint's configuration.
-        found: By name in the file.
-        layout: Names in the file.
+        stored: What the file has to hold.
+        found: What it holds.
         path: For messages.
 
     Raises:
@@ -29,7 +29,6 @@ def check_score_head(
     """
     if architecture.score_head is None:
         return
-    stored = stored_tensors(layout, architecture)
     head = {name: tensor for name, tensor in stored.items() if tensor.parts[0].name.startswith("score.")}
     missing = [name for name in head if name not in found]
     if missing:

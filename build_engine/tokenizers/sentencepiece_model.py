@@ -51,16 +51,20 @@ def read_sentencepiece(path: Path) -> SentencePieceModel:
         if size > _MAX_BYTES:
             raise CheckpointError(f"{path}: has {size} bytes; at most {_MAX_BYTES} are accepted")
         proto = messages.ModelProto.FromString(path.read_bytes())
+        pieces = [piece.piece for piece in proto.pieces]
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
     except DecodeError:
         raise CheckpointError(f"{path}: is not a SentencePiece model, or corrupt") from None
+    # NOTE: what is not UTF-8 comes back as bytes.
+    if not all(isinstance(piece, str) for piece in pieces):
+        raise CheckpointError(f"{path}: holds a piece that is not valid UTF-8")
     if proto.trainer_spec.model_type != _BPE:
         raise CheckpointError(f"{path}: is not a BPE model")
-    if not 0 < len(proto.pieces) <= _MAX_PIECES:
-        raise CheckpointError(f"{path}: has {len(proto.pieces)} pieces; 1 to {_MAX_PIECES} are accepted")
+    if not 0 < len(pieces) <= _MAX_PIECES:
+        raise CheckpointError(f"{path}: has {len(pieces)} pieces; 1 to {_MAX_PIECES} are accepted")
     return SentencePieceModel(
-        pieces=[piece.piece for piece in proto.pieces],
+        pieces=pieces,
         scores=[float(piece.score) for piece in proto.pieces],
         types=[int(TokenType(piece.type)) for piece in proto.pieces],
         dummy_prefix=bool(proto.normalizer_spec.add_dummy_prefix),

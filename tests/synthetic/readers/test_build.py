@@ -52,6 +52,7 @@ def test_a_gguf_becomes_a_bundle_that_says_what_it_is(gguf: Path) -> None:
     assert manifest.source.spec == str(gguf)
     assert manifest.kv.block_size == 16
     assert manifest.eos_token_ids == (1,)
+    assert manifest.special_tokens == {"bos_token": "<s>", "eos_token": "</s>"}
     assert manifest.build_seconds > 0
     assert manifest.build_peak_bytes > 1 << 20
     assert manifest.verification is not None

@@ -1,10 +1,13 @@
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import sentencepiece
 from huggingface_files import write_directory, write_json
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sentencepiece_files import PIECES, train, write_internlm2
 from tiny import byte_tokenizer_json
 from tokenizers import Tokenizer
@@ -36,6 +39,13 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="module")
 def plain_model(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return train(tmp_path_factory.mktemp("spm"))
+
+
+@pytest.fixture(scope="module")
+def plain_file(plain_model: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("spm") / "plain.model"
+    path.write_bytes(plain_model)
+    return path
 
 
 def convert(folder: Path, model: bytes, **changes: Any) -> tuple[TokenizerFiles, Tokenizer]:
@@ -174,3 +184,27 @@ def test_models_that_cannot_be_used_are_refused(tmp_path: Path, plain_model: byt
     write_json(tmp_path / "config.json", {"model_type": "internlm2"})
     with pytest.raises(CheckpointError, match=r"tokenizer\.model: cannot be read"):
         read_sentencepiece(path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(place=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255), width=st.sampled_from([1, 4]))
+def test_a_model_with_altered_bytes_loads_or_is_refused_with_one_error(
+    plain_file: Path, place: float, value: int, width: int
+) -> None:
+    model = plain_file.read_bytes()
+    position = int(place * len(model))
+    with TemporaryDirectory() as name:
+        folder = write_internlm2(Path(name), model)
+        altered = model[:position] + bytes([value]) * width + model[position + width :]
+        (folder / "tokenizer.model").write_bytes(altered)
+        error = outcome(folder)
+        assert error is None or name in error
+
+
+def outcome(folder: Path) -> str | None:
+    """The refusal, or ``None`` if there is a tokenizer."""
+    try:
+        huggingface_tokenizer(folder, SIZE)
+    except CheckpointError as error:
+        return str(error)
+    return None
