@@ -35,7 +35,7 @@ class ChatTemplate:
     """Renders messages off the event loop, within bounds of time and size.
 
     The sandbox keeps a template away from the interpreter. It is part of the model all the same: one made to
-    exhaust memory can do so.
+    exhaust memory, or to compute numbers of a billion digits, can do so.
 
     Args:
         source: Jinja source, or ``None`` where the model has none.
@@ -128,7 +128,10 @@ class ChatTemplate:
                 size += len(part)
                 if size > self._max_characters:
                     raise _TooLongError
-        return "".join(parts)
+        text = "".join(parts)
+        # NOTE: a template can write half of a surrogate pair, which is no text to a tokenizer.
+        text.encode()
+        return text
 
 
 class _TooLongError(Exception):

@@ -22,7 +22,7 @@ from server.environment import RequestRules, count
 from server.errors import StartError
 from server.generation_defaults import read_defaults
 from server.ineffective_flags import LISTS, OPTIONS, SWITCHES
-from server.model_task import check_reward_flag, check_reward_flag_of_script
+from server.reward_flag import check_reward_flag, check_reward_flag_of_script
 from server.serve_flags import UNSUPPORTED, serve_parser
 from server.supervisor import CANNOT_START, Supervisor, SupervisorConfig
 from server.tether import tethered

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 from jinja2 import TemplateError, nodes
+from jinja2.compiler import CodeGenerator, Frame
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension
 from jinja2.parser import Parser
@@ -25,15 +26,29 @@ class RenderTimeoutError(Exception):
     """A template ran past its deadline."""
 
 
+class _LoopGenerator(CodeGenerator):
+    """Has every turn of a loop begin with a look at the deadline."""
+
+    def visit_For(self, node: nodes.For, frame: Frame) -> None:  # noqa: N802 - the base class's name
+        """See the base class."""
+        check = nodes.Call(nodes.EnvironmentAttribute("check_deadline"), [], [], None, None)
+        node.body.insert(0, nodes.ExprStmt(check))
+        super().visit_For(node, frame)
+
+
 class ChatEnvironment(ImmutableSandboxedEnvironment):
     """Renders a checkpoint's template as transformers' ``apply_chat_template`` does, under a deadline.
 
-    A thread cannot be stopped from outside; a template stops by itself where it looks something up or calls
-    something, which no loop that does any work avoids.
+    A thread cannot be stopped from outside; a template stops by itself at every turn of a loop, and where it looks
+    something up or calls something.
     """
+
+    code_generator_class = _LoopGenerator
 
     def __init__(self) -> None:
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, "jinja2.ext.loopcontrols"])
+        # NOTE: it writes as much as it is asked to, in one call that no deadline ends.
+        del self.globals["lipsum"]
         self.filters["tojson"] = _to_json
         self.globals |= {
             "raise_exception": _raise_exception,
@@ -41,6 +56,10 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             "dict": _DictFactory(),
             "namespace": _SafeNamespace,
         }
+
+    def check_deadline(self) -> None:
+        """See the function; for compiled templates."""
+        check_deadline()
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """See the base class."""

@@ -28,7 +28,7 @@ class Defaults:
         kv_heads: 0 for one per head.
         norm_eps: Of RMSNorm.
         tied: ``tie_word_embeddings``.
-        activation_keys: Where the activation's name is, the first one that is there.
+        activation_key: Where the activation's name is.
         activation: Its name.
         partial_rotation: ``partial_rotary_factor`` is honoured.
         original_context: ``original_max_position_embeddings``; 0 where the class has none of its own.
@@ -38,7 +38,7 @@ class Defaults:
     kv_heads: int = 0
     norm_eps: float = 1e-6
     tied: bool = False
-    activation_keys: tuple[str, ...] = ("hidden_act",)
+    activation_key: str = "hidden_act"
     activation: str = "silu"
     partial_rotation: bool = False
     original_context: int = 0
@@ -52,6 +52,9 @@ def shared_fields(config: Mapping[str, Any], defaults: Defaults | None = None) -
         defaults: The family's own.
     """
     fields, absent = Fields(config), defaults or Defaults()
+    # NOTE: transformers' masks go by this key in every family.
+    if not fields.flag("is_causal", default=True):
+        raise CheckpointError("is_causal is false: the model is an encoder")
     hidden, heads = fields.dimension("hidden_size"), fields.dimension("num_attention_heads")
     head_dim = fields.dimension("head_dim", absent.head_dim or max(hidden // heads, 1))
     return {
@@ -97,8 +100,8 @@ def windows_of_types(fields: Fields, window: int, layers: int) -> tuple[int, ...
 
 
 def _activation(fields: Fields, absent: Defaults) -> Literal["silu", "gelu_tanh"]:
-    key = next((key for key in absent.activation_keys if fields.raw(key) is not None), absent.activation_keys[0])
-    name = fields.text(key, absent.activation)
+    name = fields.text(absent.activation_key, absent.activation)
     if name not in _ACTIVATIONS:
-        raise CheckpointError(f"{key} {reprlib.repr(name)} is not supported; supported are {', '.join(_ACTIVATIONS)}")
+        known = ", ".join(_ACTIVATIONS)
+        raise CheckpointError(f"{absent.activation_key} {reprlib.repr(name)} is not supported; supported are {known}")
     return _ACTIVATIONS[name]

@@ -19,7 +19,7 @@ _DEFAULTS = Defaults(
     head_dim=256,
     kv_heads=4,
     tied=True,
-    activation_keys=("hidden_activation", "hidden_act"),
+    activation_key="hidden_activation",
     activation="gelu_pytorch_tanh",
 )
 _DEFAULT_WINDOW, _DEFAULT_PAD, _DEFAULT_QUERY_SCALAR = 4096, 0, 256.0

@@ -6,6 +6,7 @@ the published ``InternLM2Converter``.
 
 from __future__ import annotations
 
+import re
 import reprlib
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from build_engine.tokenizers.vocabulary import TokenType, Vocabulary
 
 _CONFIG, _MODEL = "tokenizer_config.json", "tokenizer.model"
 _CLASSES = ("InternLM2Tokenizer", "InternLM2TokenizerFast")
+_ID = re.compile(r"[0-9]{1,9}")
 _FIRST = ("<unk>", "<s>", "</s>")
 _NAMED = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>", "unk_token": "<unk>"}
 # NOTE: the converter makes plain BPE tokens of all pieces that are not added tokens.
@@ -106,7 +108,7 @@ def _added_tokens(settings: dict[str, Any]) -> dict[int, str]:
     added: dict[int, str] = {}
     for key, entry in Fields(settings).table("added_tokens_decoder").items():
         text = entry.get("content") if type(entry) is dict else None
-        if not key.isdecimal() or not isinstance(text, str) or not text:
+        if not _ID.fullmatch(key) or not isinstance(text, str) or not text:
             raise CheckpointError(f"added_tokens_decoder has the unusable entry {reprlib.repr(key)}")
         added[int(key)] = text
     return added

@@ -20,7 +20,7 @@ def sentencepiece_tokenizer(vocabulary: Vocabulary) -> Tokenizer:
     """A BPE tokenizer with byte fallback over ``vocabulary``.
 
     Raises:
-        CheckpointError: There are no scores, or lacks some of the 256 byte tokens.
+        CheckpointError: There are no scores, or some of the 256 byte tokens are missing.
     """
     if not vocabulary.scores:
         raise CheckpointError("tokenizer.ggml.scores is missing")

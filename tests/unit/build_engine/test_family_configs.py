@@ -156,6 +156,7 @@ def test_the_original_context_of_llama3_scaling_is_where_transformers_finds_it(
         ({"rope_scaling": [1]}, "rope_scaling"),
         ({"partial_rotary_factor": 1e308}, "partial_rotary_factor"),
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings"),
+        ({"is_causal": False}, "is_causal is false: the model is an encoder"),
     ],
 )
 def test_unusable_values_are_refused_by_name(changes: dict[str, Any], said: str) -> None:

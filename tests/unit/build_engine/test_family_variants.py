@@ -130,24 +130,16 @@ def test_gemma2_reads_what_is_there() -> None:
     assert read("gemma2", sliding_window=None).sliding_windows == ()
 
 
-@pytest.mark.parametrize(
-    ("changes", "activation"),
-    [
-        ({"hidden_act": "gelu_pytorch_tanh"}, "gelu_tanh"),
-        ({"hidden_act": "silu"}, "silu"),
-        ({"hidden_act": "silu", "hidden_activation": "gelu_pytorch_tanh"}, "gelu_tanh"),
-        ({"hidden_act": None, "hidden_activation": None}, "gelu_tanh"),
-    ],
-)
-def test_gemma2_activations_have_two_keys(changes: dict[str, Any], activation: str) -> None:
-    assert read("gemma2", **changes).activation == activation
+def test_gemma2_activations_have_a_key_of_their_own() -> None:
+    assert read("gemma2", hidden_act="silu").activation == "gelu_tanh"
+    assert read("gemma2", hidden_act="silu", hidden_activation=None).activation == "gelu_tanh"
+    assert read("gemma2", hidden_activation="silu").activation == "silu"
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"hidden_activation": "gelu"}, "hidden_activation 'gelu' is not supported"),
-        ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported"),
         ({"use_bidirectional_attention": True}, "use_bidirectional_attention"),
         ({"query_pre_attn_scalar": 0}, "query_pre_attn_scalar is 0"),
         ({"attn_logit_softcapping": 0.0}, "attn_logit_softcapping is 0.0"),

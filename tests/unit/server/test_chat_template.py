@@ -81,6 +81,8 @@ def test_a_templates_own_refusal_is_passed_on() -> None:
         "{{ namespace(__class__=1) }}",
         "{% set n = namespace() %}{% set n._x = 1 %}",
         "{% include 'other' %}",
+        "{{ '\\ud800' }}",
+        "{{ lipsum(n=99999999) }}",
     ],
 )
 def test_whatever_goes_wrong_inside_is_a_refusal(source: str) -> None:
@@ -100,6 +102,7 @@ ENDLESS = (
     [
         ENDLESS,
         "{% for a in range(99999) %}{% for b in messages * 9999 %}x{% endfor %}{% endfor %}",
+        "{% set r = range(99999) %}{% for a in r %}{% for b in r %}{% set x = b + 1 %}{% endfor %}{% endfor %}",
         "{% macro m(n) %}{% for a in range(99) if n %}{{ m(n - 1) }}{% endfor %}{% endmacro %}{{ m(9) }}",
         "{% set n = namespace(a=0) %}{% for a in range(99999) %}{% for b in messages * 999 %}{% set n.a = b.role %}"
         "{% endfor %}{% endfor %}",

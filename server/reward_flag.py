@@ -1,4 +1,4 @@
-"""What the model to serve does: generate text, or give scores."""
+"""``--use_reward_model``: whether the model to serve gives scores."""
 
 from __future__ import annotations
 
