@@ -1,7 +1,8 @@
 # Peregrine. `make serve` and `make test` do everything on a fresh machine; `make help` lists the rest.
 
 MODEL  ?= smollm2-135m-instruct
-TARGET ?= cpu
+TARGET ?= auto
+KV     ?=
 HOST   ?= 127.0.0.1
 PORT   ?= 8080
 ARGS   ?=
@@ -13,13 +14,18 @@ PIP  := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # What an installation depends on: the native library is compiled by it.
 INSTALLED_FROM := pyproject.toml setup.py constraints.txt $(wildcard build_backend/*.py runtime/native/*.py runtime/native/src/*)
 
+# TensorRT's packages are large, so that only who names such a target gets them.
+TENSORRT := $(filter tensorrt tensorrt-rtx,$(TARGET))
+READY    := $(VENV)/.installed$(addprefix -,$(TENSORRT))
+ENGINE   := --target $(TARGET) $(if $(KV),--kv $(KV))
+
 .DEFAULT_GOAL := help
 .PHONY: help setup serve engine test check lint format bench reward-head reward-accuracy parity clean
 
 help: ## list the targets and variables
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
 	@echo
-	@echo 'variables: MODEL=$(MODEL) TARGET=$(TARGET) HOST=$(HOST) PORT=$(PORT) ARGS=$(ARGS) PYTHON=$(PYTHON)'
+	@echo 'variables: MODEL=$(MODEL) TARGET=$(TARGET) KV=$(KV) HOST=$(HOST) PORT=$(PORT) ARGS=$(ARGS) PYTHON=$(PYTHON)'
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -35,15 +41,22 @@ $(VENV)/.installed: $(INSTALLED_FROM) | $(BIN)/python
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo 'installing the tools for development'
 	@$(PIP) install -c constraints.txt -e '.[cpu,build,dev]'
+	@$(PIP) install -c constraints.txt 'tensorrt-rtx>=1.7.1,<1.8' \
+	  || echo 'TensorRT-RTX cannot be installed here: tests that compile for GPUs will be skipped'
+	@touch $@
+
+$(VENV)/.installed-tensorrt%: $(VENV)/.installed
+	@echo 'installing what compiles for $(TENSORRT)'
+	@$(PIP) install -c constraints.txt -e '.[cpu,build,$(TENSORRT)]'
 	@touch $@
 
 setup: $(VENV)/.installed ## make the virtual environment and install
 
-serve: $(VENV)/.installed ## build the engine if need be and serve MODEL on HOST:PORT (ARGS: more flags)
-	@exec $(BIN)/peregrine serve $(MODEL) --target $(TARGET) --host $(HOST) --port $(PORT) $(ARGS)
+serve: $(READY) ## build the engine if need be and serve MODEL on HOST:PORT (ARGS: more flags)
+	@exec $(BIN)/peregrine serve $(MODEL) $(ENGINE) --host $(HOST) --port $(PORT) $(ARGS)
 
-engine: $(VENV)/.installed ## compile MODEL for TARGET (ARGS: more flags)
-	@$(BIN)/peregrine build $(MODEL) --target $(TARGET) $(ARGS)
+engine: $(READY) ## compile MODEL for TARGET (ARGS: more flags)
+	@$(BIN)/peregrine build $(MODEL) $(ENGINE) $(ARGS)
 
 format: $(VENV)/.installed-dev ## format the code
 	@$(BIN)/ruff format .

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -27,7 +27,7 @@ from runtime.bundle.bundle import (
 )
 from runtime.bundle.cache import bundles_root
 from runtime.bundle.errors import BundleError
-from runtime.bundle.manifest import Manifest, ScoreVerification, Verification
+from runtime.bundle.manifest import KvLayout, Manifest, ScoreVerification, Verification
 from runtime.bundle.manifest_file import MANIFEST_FILE, write_manifest
 from runtime.bundle.stamp import take_stamp, write_stamp
 from runtime.memory import available_memory
@@ -35,8 +35,7 @@ from runtime.memory import available_memory
 if TYPE_CHECKING:
     from build_engine.checkpoint import Checkpoint
     from build_engine.plan import BuildPlan
-    from build_engine.quantize import Precision
-    from build_engine.targets.cpu import CompiledEngine
+    from build_engine.targets.compiled import CompiledEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +93,12 @@ def existing_bundle(job: Job) -> Path | None:
         found = open_bundle(job.target)
     except BundleError:
         return None
-    unverified = job.options.verify and found.manifest.verification is None
-    return job.target if found.manifest.key == job.key and not unverified else None
+    return job.target if found.manifest.key == job.key and _as_verified(job, found.manifest) else None
+
+
+def _as_verified(job: Job, manifest: Manifest) -> bool:
+    found = manifest.engine.oracle if manifest.engine is not None else manifest.verification
+    return found is not None or not job.options.verify
 
 
 def run_job(job: Job, progress: Progress) -> Path:
@@ -138,9 +141,11 @@ def _build(job: Job, progress: Progress) -> None:
     plan = plan_job(job, checkpoint)
     plan.check()
     with staged(job.target) as staging:
-        compiled = _compile(job.profile, plan.precision, checkpoint, staging, progress)
+        compiled = _compile(job, plan.precision, checkpoint, staging, progress)
         _write_texts(checkpoint, staging)
-        verification = _verify(checkpoint, staging, compiled.kv.block_size, progress) if job.options.verify else None
+        # NOTE: a compiler's engine may need a GPU to run: it was checked before, as far as that goes.
+        checked = job.options.verify and compiled.engine is None
+        verification = _verify(checkpoint, staging, compiled.kv, progress) if checked else None
         manifest = Manifest(
             name=job.name,
             key=job.key,
@@ -159,30 +164,30 @@ def _build(job: Job, progress: Progress) -> None:
             build_peak_bytes=peak_memory(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             verification=verification,
+            engine=compiled.engine,
         )
         write_manifest(staging, manifest)
         write_stamp(staging, take_stamp(staging, [MANIFEST_FILE, *(entry.name for entry in manifest.files)]))
 
 
-def _compile(
-    profile: Profile, precision: str, checkpoint: Checkpoint, staging: Path, progress: Progress
-) -> CompiledEngine:
+def _compile(job: Job, precision: str, checkpoint: Checkpoint, staging: Path, progress: Progress) -> CompiledEngine:
     try:
-        from build_engine.targets.cpu import CpuOptions, compile_cpu
+        from build_engine.targets.choose import compile_engine
     except ImportError as error:
         raise missing_package(error) from None
-    options = CpuOptions(
-        precision=cast("Precision", precision), kv_dtype=profile.kv_dtype, block_size=profile.block_size
-    )
-    return compile_cpu(checkpoint, staging, options, progress)
+
+    def oracle(directory: Path, kv: KvLayout) -> Verification | ScoreVerification:
+        return _verify(checkpoint, directory, kv, progress)
+
+    return compile_engine(checkpoint, staging, job.profile, precision, oracle if job.options.verify else None, progress)
 
 
 def _verify(
-    checkpoint: Checkpoint, staging: Path, block_size: int, progress: Progress
+    checkpoint: Checkpoint, staging: Path, kv: KvLayout, progress: Progress
 ) -> Verification | ScoreVerification:
     from build_engine.verify import verify_bundle
 
-    return verify_bundle(staging, checkpoint, block_size, progress)
+    return verify_bundle(staging, checkpoint, kv.block_size, progress, kind=kv.kind)
 
 
 def _write_texts(checkpoint: Checkpoint, staging: Path) -> None:

@@ -16,6 +16,7 @@ from build_engine.options import Profile
 from runtime.bundle.manifest import SCHEMA_VERSION
 
 _PACKAGES = ("onnx", "onnxruntime")
+_COMPILERS = ("tensorrt", "tensorrt-rtx")
 _BUILDER_PARTS = (
     "build_engine/checkpoint.py",
     "build_engine/build.py",
@@ -37,12 +38,16 @@ def bundle_name(name: str, source_digest: str, profile: Profile) -> str:
         "name": name,
         "profile": asdict(profile),
         "schema": SCHEMA_VERSION,
-        "packages": {package: _version(package) for package in _PACKAGES},
+        "packages": {package: _version(package) for package in (*_PACKAGES, *_compiler(profile))},
         "builder": builder_digest(),
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
     readable = re.sub(r"[^a-z0-9._]+", "-", f"{name}-{profile.target}-{profile.precision}".lower()).strip("-.")
     return f"{readable[:80]}-{digest}"
+
+
+def _compiler(profile: Profile) -> tuple[str, ...]:
+    return (profile.target,) if profile.target in _COMPILERS else ()
 
 
 def builder_digest() -> str:

@@ -12,14 +12,20 @@ from types import FrameType
 
 from build_engine.build import existing_bundle, plan_job, prepare, run_job
 from build_engine.errors import BuildError
-from build_engine.options import BuildOptions
+from build_engine.options import (
+    DEFAULT_CAPABILITIES,
+    KV_KINDS,
+    SLOT_PRECISIONS,
+    BuildOptions,
+)
 from build_engine.progress import Progress, make_progress
 from build_engine.publish import link
-from build_engine.recipes import KV_DTYPES, PRECISIONS, list_recipes
-from build_engine.report import manifest_lines, verification_lines
+from build_engine.recipes import KV_DTYPES, list_recipes
+from build_engine.report import manifest_lines, result_lines, verification_lines
 from runtime.bundle.bundle import open_bundle
 from runtime.bundle.errors import BundleError
-from runtime.bundle.locate import find_bundle
+from runtime.bundle.locate import alias_name, find_bundle
+from runtime.bundle.target import AUTO, TARGETS, choose_target
 
 _USER_ERROR = 2
 _INTERRUPTED = 130
@@ -57,10 +63,14 @@ def _parser() -> argparse.ArgumentParser:
     build = commands.add_parser("build", help="build the bundle of a model, unless it exists")
     build.set_defaults(run=_build)
     build.add_argument("spec", help="recipe name, recipe file, GGUF file or Hugging Face directory")
-    build.add_argument("--target", default="cpu", help="what the engine runs on (default: cpu)")
-    build.add_argument("--precision", choices=PRECISIONS, help="of the weights (default: the recipe's, else auto)")
-    build.add_argument("--kv-dtype", choices=KV_DTYPES, help="of the KV cache (default: the recipe's, else float16)")
-    build.add_argument("--block-size", type=int, default=16, help="tokens in a KV block (default: 16)")
+    build.add_argument(
+        "--target", default=AUTO, help=f"what the engine runs on: {', '.join(TARGETS)} (default: what is here)"
+    )
+    build.add_argument("--precision", choices=SLOT_PRECISIONS, help="of the weights (default: the recipe's, else auto)")
+    build.add_argument("--kv", choices=KV_KINDS, help="KV cache: blocks or a slot a sequence (default: the target's)")
+    build.add_argument("--kv-dtype", choices=KV_DTYPES, help="of a paged cache (default: the recipe's, else float16)")
+    build.add_argument("--block-size", type=int, help="tokens in a KV block (default: 16, target cuda: 256)")
+    _add_slots(build)
     build.add_argument("--name", help="of the model (default: the recipe's or the file's)")
     build.add_argument("--output", type=Path, help="directory of the bundle (default: one in the cache)")
     build.add_argument("--plan", action="store_true", help="say what the build would take and give, and stop")
@@ -80,10 +90,59 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_slots(build: argparse.ArgumentParser) -> None:
+    group = build.add_argument_group("linear KV slots and TensorRT")
+    group.add_argument("--slots", type=int, default=8, help="sequences at once (default: 8)")
+    group.add_argument("--max-seq-len", type=int, metavar="N", help="tokens of one (default: the context, up to 2048)")
+    group.add_argument("--chunk", type=int, default=256, help="tokens of the longest prefill run (default: 256)")
+    group.add_argument(
+        "--compute-capability",
+        nargs="+",
+        metavar="X.Y",
+        help=f"GPUs to compile for (default: this machine's, else {' '.join(DEFAULT_CAPABILITIES)})",
+    )
+    group.add_argument("--keep-onnx", action="store_true", help="leave the graph beside the plan")
+
+
 def _build(arguments: argparse.Namespace, progress: Progress) -> int:
-    options = BuildOptions(
-        target=arguments.target,
+    target = choose_target(arguments.target)
+    options = _options(arguments, target.name)
+    job = prepare(arguments.spec, options, progress)
+    built = existing_bundle(job) is None
+    if arguments.target == AUTO and built:
+        progress.note(f"target {target.name}: {target.reason}")
+    if arguments.plan:
+        plan = plan_job(job, job.source.open(progress))
+        progress.close()
+        _say(*plan.lines())
+        plan.check()
+        return 0
+    path = run_job(job, progress)
+    progress.close()
+    if options.output is None and Path("models").is_dir():
+        kind = "paged" if job.profile.linear is None else "linear"
+        alias = Path("models") / job.name / alias_name(job.profile.target, kind)
+        if not link(path, alias):
+            progress.note(f"{alias} cannot be made a link to the bundle")
+    if arguments.print_path:
+        _say(str(path))
+    elif not arguments.quiet:
+        manifest = open_bundle(path).manifest
+        _say(f"{'built' if built else 'exists already'}: {path}", *result_lines(manifest))
+    return 0
+
+
+def _options(arguments: argparse.Namespace, target: str) -> BuildOptions:
+    capabilities = arguments.compute_capability
+    return BuildOptions(
+        target=target,
         precision=arguments.precision,
+        kv=arguments.kv,
+        slots=arguments.slots,
+        max_seq_len=arguments.max_seq_len,
+        chunk=arguments.chunk,
+        compute_capabilities=tuple(capabilities) if capabilities else None,
+        keep_onnx=arguments.keep_onnx,
         kv_dtype=arguments.kv_dtype,
         block_size=arguments.block_size,
         name=arguments.name,
@@ -91,26 +150,6 @@ def _build(arguments: argparse.Namespace, progress: Progress) -> int:
         verify=arguments.verify,
         force=arguments.force,
     )
-    job = prepare(arguments.spec, options, progress)
-    if arguments.plan:
-        plan = plan_job(job, job.source.open(progress))
-        progress.close()
-        _say(*plan.lines())
-        plan.check()
-        return 0
-    built = existing_bundle(job) is None
-    path = run_job(job, progress)
-    progress.close()
-    if options.output is None and Path("models").is_dir():
-        alias = Path("models") / job.name / job.profile.target
-        if not link(path, alias):
-            progress.note(f"{alias} cannot be made a link to the bundle")
-    if arguments.print_path:
-        _say(str(path))
-    elif not arguments.quiet:
-        manifest = open_bundle(path).manifest
-        _say(f"{'built' if built else 'exists already'}: {path}", *verification_lines(manifest.verification))
-    return 0
 
 
 def _inspect(arguments: argparse.Namespace, _: Progress) -> int:

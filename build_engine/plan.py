@@ -9,10 +9,11 @@ from build_engine.checkpoint import Checkpoint
 from build_engine.errors import BuildError
 from build_engine.families import expected_tensors
 from build_engine.families.names import EMBEDDING, HEAD
-from build_engine.options import Profile
+from build_engine.options import TENSORRT_TARGETS, Profile
+from build_engine.slot_plan import cache_element, resolve_slot_precision, sequence_length, slot_weight_bytes
 
 GROUP = 32
-_KV_BYTES = {"float16": 2, "float32": 4}
+_KV_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
 _BITS = {"q4_0": 4, "q4_1": 8, "q8_0": 8, "q4_k": 8, "q5_k": 8, "q6_k": 8, "iq4_nl": 8}
 _SCALE_BYTES = 4
 _BASE_MEMORY = 350 << 20
@@ -20,6 +21,10 @@ _FIXED_DISK = 8 << 20
 _CONVERTED_PER_SECOND = 80e6
 _VERIFIED_PER_SECOND = 6e6
 _FIXED_SECONDS = 1.0
+_COMPILER_COPIES = 5.25
+_COMPILED_PER_SECOND = 120e6
+_COMPILER_SECONDS = 6.0
+"""Of TensorRT-RTX 1.7 on two cores; it holds the weights about five times."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +38,10 @@ class BuildPlan:
         kv_bytes_per_token: KV cache that a token takes.
         build_memory: Peak of the build, estimated.
         build_seconds: Estimated.
+        context_length: Tokens that a sequence may have.
+        slots: Of an engine with linear slots; ``None`` is a paged KV cache.
+        compiled: By a compiler for GPUs, from a graph that lies beside the plan meanwhile.
+        gpu: For a GPU, whose memory is not known here.
         free_disk: Where the bundle goes.
         free_memory: ``None`` where the system does not say.
     """
@@ -44,15 +53,24 @@ class BuildPlan:
     build_memory: int
     build_seconds: float
     context_length: int
+    slots: int | None = None
+    compiled: bool = False
+    gpu: bool = False
     free_disk: int
     free_memory: int | None
 
     @property
     def tokens_that_fit(self) -> int | None:
         """KV tokens for which there is memory beside the engine, at this moment."""
-        if self.free_memory is None:
+        if self.free_memory is None or self.gpu:
             return None
         return max(0, self.free_memory - self.engine_bytes - _BASE_MEMORY) // self.kv_bytes_per_token
+
+    def _kv_extent(self) -> str:
+        sequence = self.kv_bytes_per_token * self.context_length
+        if self.slots is None:
+            return f"{megabytes(sequence)} for the full context of {self.context_length}"
+        return f"{megabytes(sequence * self.slots)} for {self.slots} slots of {self.context_length}"
 
     def check(self) -> None:
         """Refuse what cannot work out.
@@ -60,9 +78,10 @@ class BuildPlan:
         Raises:
             BuildError: The disk or the memory is too small; the message has the figures.
         """
-        if self.engine_bytes > self.free_disk:
+        disk = self.engine_bytes * (2 if self.compiled else 1)  # the graph's weights beside the plan
+        if disk > self.free_disk:
             raise BuildError(
-                f"the bundle needs {megabytes(self.engine_bytes)} of disk, but {megabytes(self.free_disk)} are free; "
+                f"the build needs {megabytes(disk)} of disk, but {megabytes(self.free_disk)} are free; "
                 "PEREGRINE_CACHE or --output chooses another place"
             )
         if self.free_memory is not None and self.build_memory > self.free_memory:
@@ -78,8 +97,7 @@ class BuildPlan:
             f"parameters         {self.parameters / 1e6:,.1f} million",
             f"precision          {self.precision}",
             f"engine             {megabytes(self.engine_bytes)} ({megabytes(self.free_disk)} of disk free)",
-            f"KV cache           {self.kv_bytes_per_token:,} bytes per token, "
-            f"{megabytes(self.kv_bytes_per_token * self.context_length)} for the full context of {self.context_length}",
+            f"KV cache           {self.kv_bytes_per_token:,} bytes per token, {self._kv_extent()}",
             f"tokens that fit    {'unknown' if fit is None else f'{fit:,}'} beside the engine",
             f"build memory       about {megabytes(self.build_memory)} "
             f"({'unknown' if memory is None else megabytes(memory)} free)",
@@ -90,30 +108,46 @@ class BuildPlan:
 def plan_build(
     checkpoint: Checkpoint, profile: Profile, *, verify: bool, free_disk: int, free_memory: int | None
 ) -> BuildPlan:
-    """The plan of building ``checkpoint`` as ``profile`` says."""
+    """The plan of building ``checkpoint`` as ``profile`` says.
+
+    Raises:
+        BuildError: An option does not fit the checkpoint.
+    """
     architecture = checkpoint.architecture
     precision = resolve_precision(checkpoint, profile)
-    shapes = expected_tensors(architecture)
-    counts = {name: math.prod(shape) for name, shape in shapes.items()}
-    parameters = sum(counts.values())
-    engine = sum(
-        _stored_bytes(name, shape, checkpoint.tensors[name].encoding, precision) for name, shape in shapes.items()
-    )
-    rotary = architecture.context_length * architecture.rotary_dim * 4
-    engine += rotary
+    counts = [math.prod(shape) for shape in expected_tensors(architecture).values()]
+    parameters = sum(counts)
+    linear, compiled = profile.linear, profile.target in TENSORRT_TARGETS
+    cuda = profile.target == "cuda"
+    if cuda:
+        context, kv_bytes = architecture.context_length, _KV_BYTES[profile.kv_dtype]
+        weights = slot_weight_bytes(checkpoint, precision)
+    elif linear is None:
+        context, kv_bytes = architecture.context_length, _KV_BYTES[profile.kv_dtype]
+        weights = paged_weight_bytes(checkpoint, precision)
+    else:
+        context = sequence_length(architecture, linear.max_seq_len)
+        kv_bytes = _KV_BYTES[cache_element(checkpoint, profile)]
+        weights = slot_weight_bytes(checkpoint, precision)
+    rotary = context * architecture.rotary_dim * 4
+    engine = weights + rotary + _FIXED_DISK
     # NOTE: one fused matrix at a time is held as float32, as levels and packed, and the rotary tables are made in
     # float64; verifying holds all weights as float32, and the runtime's repacked copy beside the mapped file.
-    converting = max(max(counts.values()) * 12, rotary * 3)
-    verifying = parameters * 4 + rotary * 3 + engine * 2 if verify else 0
+    converting = max(max(counts) * 12, rotary * 3)
+    verifying = parameters * 4 + rotary * 3 + max(engine, parameters * 4 if linear or cuda else 0) * 2 if verify else 0
+    compiling = int(weights * _COMPILER_COPIES) if compiled else 0
     seconds = _FIXED_SECONDS + parameters / _CONVERTED_PER_SECOND + (parameters / _VERIFIED_PER_SECOND if verify else 0)
     return BuildPlan(
         precision=precision,
         parameters=parameters,
-        engine_bytes=engine + _FIXED_DISK,
-        kv_bytes_per_token=architecture.kv_bytes_per_token(_KV_BYTES[profile.kv_dtype]),
-        build_memory=_BASE_MEMORY + max(converting, verifying),
-        build_seconds=seconds,
-        context_length=architecture.context_length,
+        engine_bytes=engine,
+        kv_bytes_per_token=architecture.kv_bytes_per_token(kv_bytes),
+        build_memory=_BASE_MEMORY + max(converting, verifying, compiling),
+        build_seconds=seconds + (_COMPILER_SECONDS + weights / _COMPILED_PER_SECOND if compiled else 0),
+        context_length=context,
+        slots=None if linear is None else linear.slots,
+        compiled=compiled,
+        gpu=compiled or cuda,
         free_disk=free_disk,
         free_memory=free_memory,
     )
@@ -126,6 +160,8 @@ def resolve_precision(checkpoint: Checkpoint, profile: Profile) -> str:
         BuildError: ``import`` was asked of a checkpoint without quantised weights.
     """
     quantised = any(tensor.encoding in _BITS for tensor in checkpoint.tensors.values())
+    if profile.linear is not None or profile.target == "cuda":
+        return resolve_slot_precision(checkpoint, profile)
     if profile.precision == "import" and not quantised:
         raise BuildError(f"{checkpoint.source.path}: has no quantised weights to import; use --precision int8 or fp32")
     if profile.precision != "auto":
@@ -145,6 +181,14 @@ def megabytes(count: int) -> str:
 def _quantisable(name: str, shape: tuple[int, ...]) -> bool:
     """Matrices of the decoder; norms, biases and score heads are float32 always."""
     return len(shape) > 1 and not name.startswith("score.")
+
+
+def paged_weight_bytes(checkpoint: Checkpoint, precision: str) -> int:
+    """Of all weights as they are stored."""
+    return sum(
+        _stored_bytes(name, shape, checkpoint.tensors[name].encoding, precision)
+        for name, shape in expected_tensors(checkpoint.architecture).items()
+    )
 
 
 def _stored_bytes(name: str, shape: tuple[int, ...], encoding: str, precision: str) -> int:

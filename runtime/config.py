@@ -31,7 +31,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         drain_seconds: How long running requests may go on once draining has begun.
         eos_token_ids: Replaces the bundle's EOS ids.
         memory_fraction: Share of the available memory that the KV cache takes; ``None`` takes what the longest
-            request needs, and at least 256 MB.
+            request needs, and at least 256 MB. Linear slots take a quarter of it then, or 0.9 of what a GPU has left
+            beside the engine, unless they are fewer.
         verify_bundle: Check every file of the bundle against its digest before loading.
     """
 

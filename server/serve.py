@@ -15,7 +15,9 @@ from pathlib import Path
 
 from runtime.bundle import BundleError, find_bundle, open_bundle
 from runtime.bundle.bundle import GENERATION_CONFIG_FILE
+from runtime.bundle.locate import alias_name
 from runtime.bundle.manifest_file import DEFAULT_RECIPE, MANIFEST_FILE
+from runtime.bundle.target import AUTO, choose_target
 from runtime.config import EngineConfig
 from server.config import HttpConfig, WorkerConfig
 from server.environment import RequestRules, count
@@ -80,9 +82,15 @@ def resolve_bundle(arguments: argparse.Namespace) -> Path:
     spec: str = arguments.spec or arguments.model_dir or DEFAULT_RECIPE
     if arguments.executor == "scripted":
         return Path(spec)
+    target = choose_target(arguments.target)
+    if arguments.target == AUTO:
+        sys.stdout.write(f"peregrine: target {target.name}: {target.reason}\n")
+        sys.stdout.flush()
     # NOTE: what can be built goes to the build each time: it knows in milliseconds whether the bundle that it made
     # before is still what this version would make.
-    return _build(spec, arguments.target) if _can_be_built(spec) else find_bundle(spec, arguments.target)
+    if _can_be_built(spec):
+        return _build(spec, target.name, arguments.kv)
+    return find_bundle(spec, alias_name(target.name, arguments.kv or "paged"))
 
 
 def supervisor_config(arguments: argparse.Namespace, bundle: Path) -> SupervisorConfig:
@@ -193,8 +201,10 @@ def _can_be_built(spec: str) -> bool:
     return path.exists() and next(path.glob(f"**/{MANIFEST_FILE}"), None) is None
 
 
-def _build(spec: str, target: str) -> Path:
+def _build(spec: str, target: str, kv: str | None) -> Path:
     command = [sys.executable, "-m", "build_engine", "build", spec, "--target", target, "--print-path"]
+    if kv is not None:
+        command += ["--kv", kv]
     done = subprocess.run(tethered(command, signal.SIGTERM), stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
     lines = done.stdout.split()
     if done.returncode != 0 or not lines:

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import NoReturn
 
+from runtime.bundle.target import AUTO, TARGETS
 from server import ineffective_flags
 from server.config import DEFAULT_BODY_LIMIT
 from server.logs import LEVELS
@@ -70,7 +71,10 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("engine")
     count = number(1, 2**31 - 1)
     group.add_argument("--model_dir", help="the same as SPEC")
-    group.add_argument("--target", default="cpu", help="target to build or look for (default: cpu)")
+    group.add_argument(
+        "--target", choices=(AUTO, *TARGETS), default=AUTO, help="target to build or look for (default: auto)"
+    )
+    group.add_argument("--kv", choices=("paged", "linear"), help="KV cache to build with (default: the target's)")
     group.add_argument("--max_total_token_num", type=count, metavar="N", help="KV-cache capacity in tokens")
     group.add_argument("--max_req_total_len", type=count, metavar="N", help="prompt and output tokens together")
     group.add_argument("--running_max_req_size", type=count, metavar="N", help="samples in flight")

@@ -24,8 +24,9 @@ class GraphBuilder:
     Vectors go into the model file; matrices and tables go to the weight file.
     """
 
-    def __init__(self, weights: WeightFile) -> None:
+    def __init__(self, weights: WeightFile, opset: int = OPSET) -> None:
         self.weights = weights
+        self._opset = opset
         self._nodes: list[onnx.NodeProto] = []
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
@@ -66,7 +67,8 @@ class GraphBuilder:
     def model(self, name: str) -> onnx.ModelProto:
         """The finished model."""
         graph = helper.make_graph(self._nodes, name, self._inputs, self._outputs, self._initializers)
-        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1), helper.make_opsetid(PEREGRINE, 1)]
+        domains = sorted({node.domain for node in self._nodes} - {""})
+        opsets = [helper.make_opsetid("", self._opset), *(helper.make_opsetid(domain, 1) for domain in domains)]
         return helper.make_model(
             graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="peregrine build_engine"
         )

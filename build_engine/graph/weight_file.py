@@ -54,8 +54,8 @@ class WeightFile:
         return Region(offset, array.nbytes)
 
     def tensor(self, name: str, region: Region, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> onnx.TensorProto:
-        """An initializer whose data is ``region``, seen as ``dtype`` and ``shape``."""
-        wanted = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        """An initializer whose data is ``region``, seen as ``dtype`` and ``shape``; 4-bit integers are two a byte."""
+        wanted = _stored_bytes(int(np.prod(shape)), np.dtype(dtype))
         if wanted != region.length:
             raise ValueError(f"{name}: {shape} of {np.dtype(dtype)} is not {region.length} bytes")
         proto = onnx.TensorProto(
@@ -68,3 +68,7 @@ class WeightFile:
         for key, value in entries.items():
             proto.external_data.add(key=key, value=value)
         return proto
+
+
+def _stored_bytes(count: int, dtype: np.dtype[Any]) -> int:
+    return -(-count // 2) if dtype.name == "int4" else count * dtype.itemsize

@@ -20,6 +20,7 @@ from build_engine.graph import (
     WeightFile,
 )
 from build_engine.quantize import Precision
+from build_engine.targets.compiled import CompiledEngine
 from runtime.bundle.bundle import MODEL_FILE, WEIGHT_FILE
 from runtime.bundle.manifest import KvLayout
 
@@ -39,23 +40,6 @@ class CpuOptions:
     precision: Precision = "import"
     kv_dtype: Literal["float16", "float32"] = "float16"
     block_size: int = 16
-
-
-@dataclass(frozen=True, slots=True)
-class CompiledEngine:
-    """What the manifest has to know about a compiled engine.
-
-    Attributes:
-        precision: Of the linear layers, e.g. ``q8-g32``.
-        kv: Layout of the KV pools that the graph reads.
-        target_versions: Package -> version compiled with.
-        limits: Upper bounds baked into the graph.
-    """
-
-    precision: str
-    kv: KvLayout
-    target_versions: dict[str, str]
-    limits: dict[str, int]
 
 
 def compile_cpu(checkpoint: Checkpoint, directory: Path, options: CpuOptions, progress: Progress) -> CompiledEngine:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,10 @@ from build_engine.verify.score_errors import ScoreErrors
 from runtime.bundle.architecture import Architecture
 from runtime.bundle.manifest import ScoreVerification, Verification
 from runtime.executors import StepInputs
+from runtime.executors.host import HostModel
 from runtime.executors.ort import OrtModel
+from runtime.executors.ort_slots import OrtSlotRunner
+from runtime.executors.slot_model import SlotModel
 from runtime.native import NativeLibraryError, active_isa
 from runtime.reference.decoder import ReferenceDecoder
 
@@ -35,7 +39,12 @@ def verification_texts() -> list[str]:
 
 
 def verify_bundle(
-    bundle_dir: Path, checkpoint: Checkpoint, block_size: int, progress: Progress | None = None
+    bundle_dir: Path,
+    checkpoint: Checkpoint,
+    block_size: int,
+    progress: Progress | None = None,
+    *,
+    kind: Literal["paged", "linear"] = "paged",
 ) -> Verification | ScoreVerification:
     """Runs engine and reference over the same text, teacher-forced, and compares every position.
 
@@ -47,26 +56,17 @@ def verify_bundle(
     Args:
         bundle_dir: Holds ``model.onnx`` and its weight file; the manifest is not read.
         checkpoint: What the bundle was built from.
-        block_size: Tokens in one of the engine's KV blocks.
+        block_size: Tokens in one of the engine's KV blocks, or in a linear slot.
         progress: Called as ``("verify", tokens_done, tokens)``.
+        kind: Of the engine's KV cache.
 
     Raises:
         BuildError: The native operators are missing or cannot run here, or an output is not finite.
     """
-    try:
-        active_isa()
-    except NativeLibraryError as error:
-        raise BuildError(str(error)) from None
-    texts = _encode(checkpoint)
+    texts = _encode(checkpoint, block_size - 1 if kind == "linear" else checkpoint.architecture.context_length)
     blocks = blocks_of(texts, block_size)
-    # NOTE: threads that spin between steps would take the cores from the reference's matrix products.
-    engine = OrtModel(
-        bundle_dir,
-        num_blocks=blocks,
-        max_logit_rows=len(texts) * _CHUNK,
-        threads=len(os.sched_getaffinity(0)),
-        spinning=False,
-    )
+    open_engine = _paged_engine if kind == "paged" else _slot_engine
+    engine = open_engine(bundle_dir, blocks, len(texts) * _CHUNK)
     architecture = checkpoint.architecture
     reference = ReferenceDecoder(architecture, {name: tensor.float32() for name, tensor in checkpoint.tensors.items()})
     keys, values = (_pools(architecture, blocks, block_size) for _ in range(2))
@@ -84,7 +84,23 @@ def verify_bundle(
         done += len(rows)
         if progress is not None:
             progress("verify", done, sum(len(text) for text in texts))
+    engine.close()
     return measure.result()
+
+
+def _paged_engine(bundle_dir: Path, blocks: int, rows: int) -> HostModel:
+    try:
+        active_isa()
+    except NativeLibraryError as error:
+        raise BuildError(str(error)) from None
+    # NOTE: threads that spin between steps would take the cores from the reference's matrix products.
+    threads = len(os.sched_getaffinity(0))
+    return OrtModel(bundle_dir, num_blocks=blocks, max_logit_rows=rows, threads=threads, spinning=False)
+
+
+def _slot_engine(bundle_dir: Path, slots: int, rows: int) -> HostModel:
+    threads = len(os.sched_getaffinity(0))
+    return SlotModel(OrtSlotRunner(bundle_dir, slots=slots, chunk=_CHUNK, threads=threads, spinning=False), rows)
 
 
 def _pools(architecture: Architecture, blocks: int, block_size: int) -> list[npt.NDArray[np.float32]]:
@@ -93,8 +109,8 @@ def _pools(architecture: Architecture, blocks: int, block_size: int) -> list[npt
     return [np.zeros(shape, np.float32) for _ in range(architecture.num_layers)]
 
 
-def _encode(checkpoint: Checkpoint) -> list[list[int]]:
-    """The texts as token ids, as far as the model's context goes."""
+def _encode(checkpoint: Checkpoint, longest: int) -> list[list[int]]:
+    """The texts as token ids, as far as the model's context and ``longest`` go."""
     tokenizer = Tokenizer.from_str(checkpoint.tokenizer_json.decode("utf-8"))
     encoded = [tokenizer.encode(text).ids for text in verification_texts()]
-    return [ids[: checkpoint.architecture.context_length] for ids in encoded]
+    return [ids[: min(checkpoint.architecture.context_length, longest)] for ids in encoded]

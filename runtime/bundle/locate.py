@@ -9,10 +9,16 @@ from runtime.bundle.errors import BundleError
 from runtime.bundle.manifest_file import MANIFEST_FILE, build_command, read_manifest
 
 
+def alias_name(target: str, kv_kind: str) -> str:
+    """What an engine goes by beside the model's others: its target, and its KV cache where that is not the usual."""
+    return f"{target}-{kv_kind}" if (target, kv_kind) == ("cpu", "linear") else target
+
+
 def find_bundle(name_or_path: str, target: str = "cpu") -> Path:
     """The bundle at the path ``name_or_path``, or the newest of the model of that name.
 
-    Looks at the path itself, at ``models/<name>/<target>`` below the current directory, and into the cache.
+    Looks at the path itself, at ``models/<name>/<target>`` below the current directory, and into the cache; ``target``
+    is an `alias_name`.
 
     Raises:
         BundleError: There is none.
@@ -39,6 +45,6 @@ def _built(name: str, target: str) -> Path | None:
             manifest = read_manifest(file.parent)
         except BundleError:
             continue
-        if (manifest.name, manifest.target) == (name, target):
+        if (manifest.name, alias_name(manifest.target, manifest.kv.kind)) == (name, target):
             found.append((manifest.created, file.parent))
     return max(found)[1] if found else None

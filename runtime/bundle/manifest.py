@@ -45,8 +45,13 @@ class KvLayout(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: Literal["paged", "linear"] = "paged"
     block_size: int = 16
-    dtype: Literal["float16", "float32"] = "float16"
+    dtype: Literal["float16", "float32", "bfloat16"] = "float16"
     order: str = "block,kv_head,token,dim"
+
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of an element of the pools."""
+        return 4 if self.dtype == "float32" else 2
 
 
 class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +101,51 @@ class ScoreVerification(msgspec.Struct, frozen=True, kw_only=True, tag_field="of
     correlation: float
 
 
+class ShapeProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """Shapes that an optimization profile of a compiled engine takes, each as ``(least, optimal, largest)``.
+
+    Attributes:
+        name: ``prefill`` or ``decode``.
+        batch: Slots of a run.
+        tokens: New tokens of each slot.
+        rows: Rows of logits.
+    """
+
+    name: str
+    batch: tuple[int, int, int]
+    tokens: tuple[int, int, int]
+    rows: tuple[int, int, int]
+
+
+class EngineRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What a compiled engine was made of, and what of it was ever run.
+
+    Attributes:
+        flavour: Package that compiled it: ``tensorrt`` or ``tensorrt-rtx``.
+        version: Of that package; an engine is read by the same version.
+        compute_capabilities: GPUs that it was compiled for, such as ``8.6``.
+        layers: Layers of the parsed network by type.
+        profiles: Optimization profiles, by index.
+        plan_bytes: Size of the plan.
+        build_seconds: Of parsing and compiling.
+        peak_bytes: Peak resident memory of the build until then.
+        verified: Whether the plan itself was run, in words.
+        oracle: The same graph with the same weights, computed in float32 by onnxruntime on the CPU, against the
+            float32 reference. It says that graph and weights are right, and nothing about the plan.
+    """
+
+    flavour: str
+    version: str
+    compute_capabilities: tuple[str, ...]
+    layers: dict[str, int]
+    profiles: tuple[ShapeProfile, ...]
+    plan_bytes: int
+    build_seconds: float
+    peak_bytes: int
+    verified: str
+    oracle: Verification | ScoreVerification | None = None
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a start has to know before it loads a byte of the engine.
 
@@ -107,11 +157,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         bos_token_id: Beginning-of-sequence id, or -1.
         special_tokens: Texts that chat templates ask for by name: ``bos_token``, ``eos_token``, ``pad_token``,
             ``unk_token``, as far as the model has them.
-        limits: Upper bounds baked into the engine by name (the CPU target bakes in only ``context_length``).
+        limits: Upper bounds baked into the engine by name: ``context_length``, and with linear slots ``slots`` and
+            ``max_step_tokens``, the longest run of one slot.
         build_seconds: Wall time of the build.
         build_peak_bytes: Peak resident memory of the build.
         created: When, in UTC, ISO 8601.
-        verification: ``None`` where it was skipped.
+        verification: ``None`` where it was skipped, or where nothing could run the engine.
+        engine: Of engines that a compiler made: their record.
         key: Names everything that decides how the engine comes out; equal keys, equal engines.
     """
 
@@ -132,4 +184,5 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     build_peak_bytes: int = 0
     created: str = ""
     verification: Verification | ScoreVerification | None = None
+    engine: EngineRecord | None = None
     key: str = ""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
+from dataclasses import dataclass
 
 from runtime.engine.checks import effective_params, request_problem
-from runtime.executors.base import Executor
+from runtime.executors.base import Executor, StepHandle
 from runtime.limits import EngineLimits
 from runtime.messages import AddRequest, Rejected, RejectReason, TokenOutput
 from runtime.request import FinishReason
@@ -19,6 +20,7 @@ from runtime.scheduler import (
     KvCache,
     Scheduler,
     SchedulerConfig,
+    Step,
     check_invariants,
 )
 from runtime.stats import EngineStats
@@ -36,6 +38,15 @@ Outputs = dict[Client, list[TokenOutput]]
 
 class EngineFailedError(Exception):
     """Step after step fails: the process should end and be started anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Flying:
+    """A step that was submitted and not yet collected."""
+
+    step: Step
+    handle: StepHandle
+    began: float
 
 
 class EngineCore:
@@ -75,14 +86,16 @@ class EngineCore:
             policy,
         )
         self.draining = False
+        self._flying: deque[_Flying] = deque()
         self._failures = 0
         self._steps = 0
         self._step_seconds = 0.0
+        self._collected = 0.0
 
     @property
     def has_work(self) -> bool:
         """Whether a step would have something to do."""
-        return self.scheduler.has_work
+        return bool(self._flying) or self.scheduler.has_work
 
     def add(self, client: Client, request: AddRequest) -> Rejected | None:
         """Queue a request, or say why not."""
@@ -103,31 +116,19 @@ class EngineCore:
             self.scheduler.abort(key)
 
     def step(self) -> Outputs:
-        """Run one step and return its outputs by client.
+        """Submit the next step, and collect the oldest one as soon as ``depth`` of them are on their way.
+
+        Returns:
+            What came of the one that was collected, by client; nothing where none was.
 
         Raises:
             EngineFailedError: The executor failed several steps in a row.
         """
-        step = self.scheduler.plan()
-        if step is None:
-            return {}
-        began = time.perf_counter()
-        for item in step.planned:
-            group = item.sequence.group
-            if group.queue_seconds < 0:
-                group.queue_seconds = began - group.arrived
-        try:
-            output = self.executor.collect(self.executor.submit(step.plan))
-        except Exception as error:
-            log.exception("a step of %d sequences failed", len(step.planned))
-            self._failures += 1
-            if self._failures >= _FAILURES_IN_A_ROW:
-                raise EngineFailedError from error
-            return self._outputs(self.scheduler.release(step, STEP_FAILED))
-        self._failures = 0
-        self._steps += 1
-        self._step_seconds += time.perf_counter() - began
-        return self._outputs(self.scheduler.commit(step, output))
+        outputs: Outputs = defaultdict(list)
+        submitted = self._submit(outputs)
+        if self._flying and (not submitted or len(self._flying) >= self.executor.capabilities.depth):
+            self._collect(outputs)
+        return outputs
 
     def fail_all(self, error: str) -> Outputs:
         """End every request with ``error``."""
@@ -169,6 +170,50 @@ class EngineCore:
             step_seconds_total=self._step_seconds,
         )
 
+    def _submit(self, outputs: Outputs) -> bool:
+        """Plan and submit a step; returns whether there was one to be submitted, and it was."""
+        step = self.scheduler.plan()
+        if step is None:
+            return False
+        began = time.perf_counter()
+        for item in step.planned:
+            group = item.sequence.group
+            if group.queue_seconds < 0:
+                group.queue_seconds = began - group.arrived
+        try:
+            handle = self.executor.submit(step.plan)
+        except Exception as error:
+            # NOTE: what the steps ahead of it bring comes first: tokens are never sent after their sequence's end.
+            while self._flying:
+                self._collect(outputs)
+            self._fail(step, error, outputs)
+            return False
+        self._flying.append(_Flying(step, handle, began))
+        return True
+
+    def _collect(self, outputs: Outputs) -> None:
+        """Wait for the oldest step on its way, and commit what it brings."""
+        flying = self._flying.popleft()
+        try:
+            output = self.executor.collect(flying.handle)
+        except Exception as error:
+            self._fail(flying.step, error, outputs)
+            return
+        now = time.perf_counter()
+        self._failures = 0
+        self._steps += 1
+        self._step_seconds += now - max(flying.began, self._collected)
+        self._collected = now
+        self._send(self.scheduler.commit(flying.step, output), outputs)
+
+    def _fail(self, step: Step, error: Exception, outputs: Outputs) -> None:
+        """End the sequences of a step that failed; a step after it that has some of them too drops what is theirs."""
+        log.error("a step of %d sequences failed", len(step.planned), exc_info=error)
+        self._failures += 1
+        if self._failures >= _FAILURES_IN_A_ROW:
+            raise EngineFailedError from error
+        self._send(self.scheduler.release(step, STEP_FAILED), outputs)
+
     def _refusal(self, client: Client, request: AddRequest) -> Rejected | None:
         if self.draining:
             return Rejected(request.request_id, RejectReason.DRAINING, SHUTTING_DOWN, _RETRY_AFTER_SECONDS)
@@ -193,8 +238,7 @@ class EngineCore:
         return Group(key, request.prompt, params, salt=request.salt, samples=request.samples)
 
     @staticmethod
-    def _outputs(emissions: list[Emission]) -> Outputs:
-        outputs: Outputs = defaultdict(list)
+    def _send(emissions: list[Emission], outputs: Outputs) -> None:
         for sequence, token, logprob, finish, error, score in emissions:
             client, request_id = sequence.group.key
             first = sequence.generated == 1 or score is not None
@@ -211,4 +255,3 @@ class EngineCore:
                 score=score,
             )
             outputs[client].append(output)
-        return outputs

@@ -71,9 +71,9 @@ class EngineLoop:
         try:
             while not self._stop.is_set():
                 self._receive(0 if self.core.has_work else _IDLE_MILLISECONDS)
-                outputs = self.core.step()
-                self._send(outputs)
-                if outputs and not self.core.has_work:
+                busy = self.core.has_work
+                self._send(self.core.step())
+                if busy and not self.core.has_work:
                     self.core.check()
                 self._drain()
                 self._probe()

@@ -49,11 +49,7 @@ def choose_limits(model: ModelSize, config: EngineConfig, available_bytes: int |
     """
     if available_bytes is None:
         available_bytes = ASSUMED_AVAILABLE_BYTES
-    wanted = config.max_request_tokens
-    if wanted is not None and wanted > model.context_length:
-        message = f"max_req_total_len {wanted} is over the model's context of {model.context_length} tokens"
-        raise SizingError(message)
-    request_tokens = wanted or min(DEFAULT_REQUEST_TOKENS, model.context_length)
+    request_tokens = wanted_request_tokens(model, config) or min(DEFAULT_REQUEST_TOKENS, model.context_length)
     total = config.max_total_tokens
     if total is None:
         request_tokens, total = _automatic_total(model, config, request_tokens, available_bytes)
@@ -65,13 +61,9 @@ def choose_limits(model: ModelSize, config: EngineConfig, available_bytes: int |
         raise SizingError(message)
     if total * model.kv_bytes_per_token > available_bytes:
         message = (
-            f"max_total_token_num {total} needs {_mb(total * model.kv_bytes_per_token)} MB of KV cache, "
-            f"{_mb(available_bytes)} MB are available"
+            f"max_total_token_num {total} needs {megabytes(total * model.kv_bytes_per_token)} MB of KV cache, "
+            f"{megabytes(available_bytes)} MB are available"
         )
-        raise SizingError(message)
-    eos = config.eos_token_ids if config.eos_token_ids is not None else model.eos_token_ids
-    if any(not 0 <= token < model.vocab_size for token in eos):
-        message = f"EOS ids must be in [0, {model.vocab_size}): {list(eos)}"
         raise SizingError(message)
     step_tokens = min(config.max_step_tokens or DEFAULT_STEP_TOKENS, LARGEST_STEP_TOKENS)
     return EngineLimits(
@@ -82,10 +74,41 @@ def choose_limits(model: ModelSize, config: EngineConfig, available_bytes: int |
         max_step_tokens=step_tokens,
         block_size=model.block_size,
         vocab_size=model.vocab_size,
-        eos_token_ids=eos,
+        eos_token_ids=chosen_eos(model, config),
         kv_bytes_per_token=model.kv_bytes_per_token,
         scores=model.scores,
     )
+
+
+def wanted_request_tokens(model: ModelSize, config: EngineConfig) -> int | None:
+    """The operator's longest request, if one was named.
+
+    Raises:
+        SizingError: The model cannot take it.
+    """
+    wanted = config.max_request_tokens
+    if wanted is not None and wanted > model.context_length:
+        message = f"max_req_total_len {wanted} is over the model's context of {model.context_length} tokens"
+        raise SizingError(message)
+    return wanted
+
+
+def chosen_eos(model: ModelSize, config: EngineConfig) -> tuple[int, ...]:
+    """The ids that end a sample: the operator's, or the model's.
+
+    Raises:
+        SizingError: One is not in the vocabulary.
+    """
+    eos = config.eos_token_ids if config.eos_token_ids is not None else model.eos_token_ids
+    if any(not 0 <= token < model.vocab_size for token in eos):
+        message = f"EOS ids must be in [0, {model.vocab_size}): {list(eos)}"
+        raise SizingError(message)
+    return eos
+
+
+def megabytes(size: int) -> int:
+    """Bytes as MiB, rounded up."""
+    return -(-size // 2**20)
 
 
 def _automatic_total(
@@ -99,14 +122,11 @@ def _automatic_total(
     if needed > ceiling:
         if config.max_request_tokens is not None:
             message = (
-                f"max_req_total_len {request_tokens} needs {_mb(needed * model.kv_bytes_per_token)} MB of KV cache, "
-                f"{_mb(ceiling * model.kv_bytes_per_token)} MB may be used: lower it, or set max_total_token_num"
+                f"max_req_total_len {request_tokens} needs {megabytes(needed * model.kv_bytes_per_token)} MB of KV "
+                f"cache, {megabytes(ceiling * model.kv_bytes_per_token)} MB may be used: "
+                f"lower it, or set max_total_token_num"
             )
             raise SizingError(message)
         return ceiling - HEADROOM_TOKENS, ceiling
     usual = ceiling if share is not None else USUAL_KV_BYTES // model.kv_bytes_per_token
     return request_tokens, max(needed, min(usual, ceiling))
-
-
-def _mb(size: int) -> int:
-    return -(-size // 2**20)

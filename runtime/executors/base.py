@@ -19,6 +19,8 @@ class Capabilities:
         max_step_tokens: Tokens in one step.
         max_logit_rows: Rows of logits in one step.
         prefix_sharing: Rows may share blocks.
+        depth: Steps to keep submitted and not collected: 1 where ``submit`` does all the work, 2 where a device works
+            on one while the next is being planned.
     """
 
     num_blocks: int
@@ -27,6 +29,7 @@ class Capabilities:
     max_step_tokens: int
     max_logit_rows: int
     prefix_sharing: bool = True
+    depth: int = 1
 
 
 class StepHandle(Protocol):

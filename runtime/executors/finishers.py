@@ -68,7 +68,7 @@ class TokenSampler:
         output = StepOutput()
         sampling: list[RowWork] = []
         places: list[int] = []
-        for item, rows in _with_rows(work):
+        for item, rows in with_results(work):
             if item.logits is Logits.ALL:
                 self._prompt_logprobs(item, results[rows], output)
             if item.samples:
@@ -117,7 +117,7 @@ class ScoreReader:
     def finish(self, work: list[RowWork], results: Floats) -> StepOutput:
         """See ``Finisher``; ``results`` are scores ``[R]``."""
         output = StepOutput()
-        for item, rows in _with_rows(work):
+        for item, rows in with_results(work):
             if not item.samples:
                 continue
             score = float(results[rows.stop - 1])
@@ -128,8 +128,8 @@ class ScoreReader:
         return output
 
 
-def _with_rows(work: list[RowWork]) -> Iterator[tuple[RowWork, slice]]:
-    """Each work item with its own rows of the results."""
+def with_results(work: list[RowWork]) -> Iterator[tuple[RowWork, slice]]:
+    """Each work item with its own part of the results."""
     place = 0
     for item in work:
         count = {Logits.NONE: 0, Logits.LAST: 1, Logits.ALL: item.count}[item.logits]

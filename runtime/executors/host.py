@@ -60,6 +60,7 @@ class HostExecutor:
         max_step_tokens: Tokens accepted in one step.
         max_logit_rows: Rows of logits that the model can return from one step.
         max_sequence_tokens: Tokens of one row.
+        prefix_sharing: Rows may share blocks of the model's pool.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class HostExecutor:
         max_step_tokens: int,
         max_logit_rows: int,
         max_sequence_tokens: int,
+        prefix_sharing: bool = True,
     ) -> None:
         self.model = model
         self.capabilities = Capabilities(
@@ -79,6 +81,7 @@ class HostExecutor:
             max_rows=max_rows,
             max_step_tokens=max_step_tokens,
             max_logit_rows=max_logit_rows,
+            prefix_sharing=prefix_sharing,
         )
         self._rows = RowTable(max_rows, max_sequence_tokens, model.block_size)
         self._finisher: Finisher = ScoreReader() if model.scores else TokenSampler(self._rows, eos_token_ids)

@@ -26,15 +26,16 @@ def peak_blocks(forecasts: Iterable[Forecast], block_size: int) -> int:
     """At most how many KV blocks the samples will ever hold together, growing one token a step until each ends.
 
     This is LightLLM's ``max over k of (sum of a_j for j <= k) + k * b_k``, over samples sorted by falling remaining
-    length ``b``, with each sample's last block counted as if it were just begun: exact for blocks of one token and
-    for one sample, never too low.
+    length ``b``, with each sample's last block counted as if it were just begun, and at most what all need at their
+    full length: exact for blocks of one token, for one sample and for linear slots, never too low.
     """
-    peak = held = 0
+    peak = held = whole = 0
     order = sorted(forecasts, key=lambda forecast: forecast.growth, reverse=True)
     for alive, last in enumerate(order, start=1):
         held += last.held
+        whole += blocks_for(last.held + last.growth, block_size)
         peak = max(peak, (held + alive * (last.growth + block_size - 1)) // block_size)
-    return peak
+    return min(peak, whole)
 
 
 @dataclass(frozen=True, slots=True)

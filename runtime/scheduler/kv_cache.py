@@ -75,14 +75,15 @@ class KvCache:
     def fork(self, source: Sequence, target: Sequence, tokens: int) -> list[tuple[int, int]] | None:
         """Let ``target`` share the first ``tokens`` computed tokens of ``source``.
 
-        Full blocks are shared; a partial last one is copied, since both will write into it.
+        Full blocks are shared; a partial last one is copied, since both will write into it. A linear slot is one block
+        that is never full, so it is copied as a whole.
 
         Returns:
             Copies ``(from, to)`` to make before the next step, or ``None`` when blocks cannot be shared or
             none is left for the copy.
         """
         full, rest = divmod(tokens, self.block_size)
-        if not self.sharing or (rest and self.available < 1):
+        if (full and not self.sharing) or (rest and self.available < 1):
             return None
         for block in source.blocks[:full]:
             self.pool.acquire(block)

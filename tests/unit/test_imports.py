@@ -11,14 +11,21 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("runtime", "server", "build_engine")
-BUILD_MAY_USE = ("runtime.bundle", "runtime.executors", "runtime.native", "runtime.reference", "runtime.memory")
+BUILD_MAY_USE = (
+    "runtime.bundle",
+    "runtime.executors",
+    "runtime.native",
+    "runtime.reference",
+    "runtime.memory",
+    "runtime.cuda",
+)
 STANDARD_LIBRARY_ONLY = ("runtime.scheduler", "runtime.request")
 LAZY = {
     "onnxruntime": ("runtime.executors", "build_engine"),
     "onnx": ("build_engine",),
     "transformers": ("build_engine",),
     "tensorrt": ("runtime.executors", "build_engine.targets"),
-    "cuda": ("runtime.executors",),
+    "cuda": ("runtime.cuda", "runtime.executors"),
     "torch": (),
     "pickle": (),
     "marshal": (),

@@ -18,10 +18,9 @@ from runtime.bundle.bundle import file_entry
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.manifest_file import read_manifest, write_manifest
 from runtime.config import EngineConfig
-from runtime.engine import factory
+from runtime.engine import cuda_engine, factory
 from runtime.engine.core import EngineCore
 from runtime.engine.factory import build_engine
-from runtime.engine.sizing import SizingError
 from runtime.executors.scripted import Script
 from runtime.messages import AddRequest
 from runtime.request import SamplingParams
@@ -123,14 +122,19 @@ def test_a_machine_that_does_not_tell_its_memory_runs_a_bundle_too(
     assert core.limits.max_total_tokens >= core.limits.max_request_tokens
 
 
-def test_a_bundle_for_another_target_is_refused(bundle: Path, tmp_path: Path) -> None:
+def test_a_bundle_for_a_gpu_is_refused_where_there_is_none(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda_engine, "find_gpu", lambda: "no NVIDIA driver")
     copy = tmp_path / "copy"
     copy.mkdir()
     for file in bundle.iterdir():
         (copy / file.name).hardlink_to(file)
     (copy / "manifest.json").unlink()
     write_manifest(copy, msgspec.structs.replace(read_manifest(bundle), target="cuda"))
-    with pytest.raises(SizingError, match="cannot run a bundle for target cuda: build one with --target cpu"):
+    with pytest.raises(
+        BundleError, match=r"target cuda: this machine has no NVIDIA driver; need: a GPU .*; fix: .* --target cpu"
+    ):
         build_engine(EngineConfig(bundle=str(copy), socket="s"))
 
 

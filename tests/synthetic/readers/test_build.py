@@ -246,7 +246,7 @@ def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     ("command", "said"),
     [
         (["build", "nothing"], "neither a recipe"),
-        (["build", "tiny.gguf", "--target", "tensorrt"], "cannot be built by this version; targets: cpu"),
+        (["build", "tiny.gguf", "--target", "tpu"], "is not known; targets: cpu"),
         (["build", "tiny.gguf", "--precision", "import", "--output", "thesis"], "not an engine bundle"),
         (["build", "a" * 5000], "cannot be looked up"),
         (["inspect", "a" * 5000], "File name too long"),

@@ -148,6 +148,7 @@ def test_a_whole_directory_is_read_without_running_its_code(
     ("changes", "said"),
     [
         ({"added_tokens_decoder": {"x": {"content": "a"}}}, "added_tokens_decoder has the unusable entry 'x'"),
+        ({"added_tokens_decoder": {"9" * 5000: {"content": "a"}}}, "added_tokens_decoder has the unusable entry '999"),
         ({"added_tokens_decoder": {"5": "a"}}, "added_tokens_decoder has the unusable entry '5'"),
         ({"added_tokens_decoder": {"500": {"content": "a"}}}, "added token 500 comes after"),
         ({"added_tokens_decoder": {"5": {"content": "<s>"}}}, "1 tokens are in the vocabulary twice"),

@@ -51,7 +51,7 @@ def test_recipes_fill_in_what_options_leave_open() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (BuildOptions(target="cuda"), "cannot be built by this version; targets: cpu"),
+        (BuildOptions(target="cuda", precision="fp32"), "precision 'fp32' is not one of auto, import, int8"),
         (BuildOptions(target="tpu"), "'tpu' is not known; targets: cpu"),
         (BuildOptions(precision="fp8"), "precision 'fp8'"),
         (BuildOptions(kv_dtype="int8"), "kv-dtype 'int8'"),

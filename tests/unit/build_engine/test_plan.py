@@ -1,11 +1,13 @@
 import dataclasses
+from typing import Any
 
 import pytest
 from tiny import tiny_checkpoint
 
 from build_engine.errors import BuildError
-from build_engine.options import Profile
+from build_engine.options import Profile, SlotShape
 from build_engine.plan import BuildPlan, plan_build
+from build_engine.slot_plan import slot_element
 from runtime.bundle.architecture import ScoreHead
 
 GB = 1 << 30
@@ -104,3 +106,79 @@ def test_tokens_that_fit_are_those_beside_the_engine() -> None:
     assert more is not None
     assert more - some == GB // 256
     assert dataclasses.replace(plan(), free_memory=0).tokens_that_fit == 0
+
+
+def linear(target: str = "cpu", precision: str = "auto", **shape: int) -> Profile:
+    return Profile(
+        target=target,
+        precision=precision,  # type: ignore[arg-type]
+        kv_dtype="float16",
+        block_size=16,
+        linear=SlotShape(**shape),  # type: ignore[arg-type]
+    )
+
+
+def linear_plan(encoding: str = "f32", overrides: dict[str, Any] | None = None, **choices: Any) -> BuildPlan:
+    checkpoint = tiny_checkpoint("llama", encoding=encoding, **(overrides or {}))
+    return plan_build(checkpoint, linear(**choices), verify=False, free_disk=GB, free_memory=GB)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "precision"), [({}, "fp16"), ({"embedding_scale": 8.0}, "bf16")], ids=["usual", "scaled up"]
+)
+def test_auto_is_a_half_float_on_gpus(overrides: dict[str, Any], precision: str) -> None:
+    assert linear_plan("q8_0", target="tensorrt-rtx", overrides=overrides).precision == precision
+
+
+def test_weights_that_were_trained_in_bfloat16_stay_so() -> None:
+    checkpoint = tiny_checkpoint()
+    checkpoint.tensors["model.embed_tokens.weight"] = dataclasses.replace(  # type: ignore[index]
+        checkpoint.tensors["model.embed_tokens.weight"],
+        encoding="bf16",  # type: ignore[type-var]
+    )
+    assert slot_element(checkpoint, linear("tensorrt-rtx")) == "bfloat16"
+    assert slot_element(checkpoint, linear("tensorrt-rtx", "fp16")) == "float16"
+
+
+def test_a_linear_engine_on_the_cpu_has_a_cache_of_float32() -> None:
+    on_cpu, on_gpu = (linear_plan(target=target, precision="int8") for target in ("cpu", "tensorrt-rtx"))
+    assert on_cpu.kv_bytes_per_token == 2 * on_gpu.kv_bytes_per_token
+    assert on_cpu.build_memory < on_gpu.build_memory
+
+
+@pytest.mark.parametrize(("encoding", "fits"), [("q8_0", True), ("q4_0", True), ("q4_1", False), ("f32", False)])
+def test_only_blocks_without_offsets_are_imported(encoding: str, fits: bool) -> None:
+    if fits:
+        assert linear_plan(encoding, precision="import").precision == "import"
+        return
+    with pytest.raises(BuildError, match="has no blocks that such an engine can keep"):
+        linear_plan(encoding, precision="import")
+
+
+def test_sizes_of_linear_engines_follow_the_precision() -> None:
+    sizes = [linear_plan(precision=name).engine_bytes for name in ("int4", "int8", "fp16", "fp32")]
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) == 4
+
+
+def test_a_sequence_is_as_long_as_the_context_but_no_longer_than_most_need() -> None:
+    long = {"context_length": 1 << 17}
+    assert [linear_plan(overrides=over).context_length for over in ({}, long)] == [256, 2048]
+    assert linear_plan(overrides=long, max_seq_len=5000).context_length == 5000
+    with pytest.raises(BuildError, match="max-seq-len 257: the model's context ends at 256"):
+        linear_plan(max_seq_len=257)
+
+
+def test_a_plan_of_slots_says_what_they_take() -> None:
+    made = linear_plan(target="tensorrt-rtx", slots=3, max_seq_len=100)
+    text = "\n".join(made.lines())
+    assert "for 3 slots of 100" in text
+    assert "tokens that fit    unknown" in text
+
+
+def test_a_compiled_engine_needs_room_for_its_graph_too() -> None:
+    made = linear_plan(target="tensorrt-rtx")
+    room = dataclasses.replace(made, free_disk=made.engine_bytes * 2 - 1)
+    with pytest.raises(BuildError, match="of disk, but"):
+        room.check()
+    dataclasses.replace(room, compiled=False).check()

@@ -27,6 +27,10 @@ def test_one_sample_is_rounded_up_exactly() -> None:
     assert [peak_blocks([Forecast(held, 3)], 16) for held in (13, 14)] == [1, 2]
 
 
+def test_samples_in_linear_slots_need_one_each() -> None:
+    assert peak_blocks([Forecast(10, 200)] * 19, 257) == 19
+
+
 forecast_lists = st.lists(st.builds(Forecast, st.integers(1, 50), st.integers(0, 40)), max_size=8)
 
 

@@ -101,6 +101,15 @@ def test_samples_that_cannot_share_blocks_run_the_prompt_each():
     assert harness.scheduler.counters.computed_tokens == 3 * (len(PROMPT) + 3)
 
 
+def test_samples_that_cannot_share_blocks_copy_one_that_is_not_full() -> None:
+    harness = Harness(sharing=False)
+    group = harness.add(1, PROMPT[:4], samples=3, max_new_tokens=4, ignore_eos=True)
+    harness.run()
+    harness.assert_exact()
+    assert [sequence.cached for sequence in group.sequences] == [0, 3, 3]
+    assert harness.scheduler.counters.computed_tokens == (4 + 3) + 2 * (1 + 3)
+
+
 def test_a_sample_without_a_block_for_its_copy_starts_when_there_is_one() -> None:
     harness = Harness(num_blocks=4, max_rows=4, policy=Overbooking(), prefix_cache=False)
     group = harness.add(1, PROMPT[:7], samples=2, max_new_tokens=2, ignore_eos=True)

@@ -11,7 +11,7 @@ from runtime.bundle import BundleError
 from runtime.bundle.architecture import ScoreHead
 from server.cli import main
 from server.errors import StartError
-from server.model_task import check_reward_flag, check_reward_flag_of_script
+from server.reward_flag import check_reward_flag, check_reward_flag_of_script
 from server.serve import (
     check_eos_ids,
     default_workers,

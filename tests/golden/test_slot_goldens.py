@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from golden_cases import CASES, GREEDY_PROMPT_TOKENS, GREEDY_TOKENS, SCORE_CASES, GoldenCase
+from paged import Step, feed_in_chunks, forward, greedy, greedy_with_neighbours
+from slot_engine import compile_slots, slot_step
+
+generation = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+scoring = pytest.mark.parametrize("case", SCORE_CASES, ids=lambda case: case.name)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Callable[[GoldenCase], Step]:
+    """Compiles the slot graph of a case once; each call is a fresh engine on it."""
+
+    @cache
+    def compiled(name: str) -> Path:
+        directory: Path = tmp_path_factory.mktemp(name)
+        case = next(case for case in (*CASES, *SCORE_CASES) if case.name == name)
+        compile_slots(case.checkpoint(), directory)
+        return directory
+
+    return lambda case: slot_step(compiled(case.name), chunk=24)
+
+
+@generation
+def test_logits_agree_with_transformers(case: GoldenCase, engine: Callable[[GoldenCase], Step]) -> None:
+    logits = forward(engine(case), case.prompt().tolist())
+    np.testing.assert_allclose(logits, case.golden().logits, atol=1e-4, rtol=1e-4)
+
+
+@generation
+@pytest.mark.parametrize("chunk", [1, 5, GREEDY_PROMPT_TOKENS])
+def test_greedy_continuation_is_the_golden_one_in_any_chunking(
+    case: GoldenCase, engine: Callable[[GoldenCase], Step], chunk: int
+) -> None:
+    prompt = case.prompt()[:GREEDY_PROMPT_TOKENS].tolist()
+    assert greedy(engine(case), prompt, GREEDY_TOKENS, chunk) == case.golden().continuation.tolist()
+
+
+@generation
+def test_greedy_continuation_is_the_golden_one_among_neighbours(
+    case: GoldenCase, engine: Callable[[GoldenCase], Step]
+) -> None:
+    prompt = case.prompt()[:GREEDY_PROMPT_TOKENS].tolist()
+    assert greedy_with_neighbours(engine(case), prompt, GREEDY_TOKENS) == case.golden().continuation.tolist()
+
+
+@scoring
+@pytest.mark.parametrize("chunk", [1, 5, 24])
+def test_scores_agree_with_the_published_code(
+    case: GoldenCase, engine: Callable[[GoldenCase], Step], chunk: int
+) -> None:
+    scores = feed_in_chunks(engine(case), case.prompt().tolist(), chunk)
+    assert scores.shape == (24,)
+    np.testing.assert_allclose(scores, case.scores(), atol=1e-4, rtol=1e-4)
