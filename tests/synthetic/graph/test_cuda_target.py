@@ -14,8 +14,10 @@ from tiny import tiny_checkpoint
 
 from build_engine.build import build_bundle
 from build_engine.errors import BuildError
-from build_engine.options import BuildOptions
+from build_engine.options import BuildOptions, complete
+from build_engine.plan import plan_build
 from build_engine.recheck import recheck
+from build_engine.recipes import BuildDefaults
 from build_engine.report import manifest_lines
 from build_engine.targets.compiled import CompiledEngine
 from build_engine.targets.cuda import CudaOptions, check_paged_attention, compile_cuda
@@ -181,3 +183,16 @@ def test_blocks_of_a_gguf_are_kept_where_they_can_be(tmp_path: Path) -> None:
     manifest = open_bundle(build_bundle(_gguf(tmp_path), options)).manifest
     assert manifest.precision == "q8-g32"
     assert msgspec.json.decode(msgspec.json.encode(manifest))["engine"]["oracle"] is None
+
+
+@pytest.mark.parametrize(("precision", "resolved"), [("auto", "fp16"), ("bf16", "bf16"), ("int8", "int8")])
+def test_the_plan_knows_the_size_of_what_is_built(tmp_path: Path, precision: str, resolved: str) -> None:
+    checkpoint = tiny_checkpoint("qwen2", hidden_size=128, vocab_size=4096, num_layers=4)
+    profile = complete(BuildOptions(target="cuda", precision=precision), BuildDefaults())
+    plan = plan_build(checkpoint, profile, verify=True, free_disk=1 << 40, free_memory=1 << 40)
+    assert plan.precision == resolved
+    assert plan.tokens_that_fit is None
+    assert plan.kv_bytes_per_token == 4 * 2 * 2 * 16 * 2
+    compile_cuda(checkpoint, tmp_path, CudaOptions(precision=resolved), None, lambda *_: None)
+    fixed = 8 << 20
+    assert plan.engine_bytes - fixed == pytest.approx((tmp_path / "weights.bin").stat().st_size, rel=0.05)
