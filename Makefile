@@ -19,8 +19,10 @@ TENSORRT := $(filter tensorrt tensorrt-rtx,$(TARGET))
 READY    := $(VENV)/.installed$(addprefix -,$(TENSORRT))
 ENGINE   := --target $(TARGET) $(if $(KV),--kv $(KV))
 
+SERVING := contract.py page.py properties.py in_flight.py readme.py
+
 .DEFAULT_GOAL := help
-.PHONY: help setup serve engine test check lint format bench reward-head reward-accuracy parity clean
+.PHONY: help setup serve engine test test-linear check lint format gpu bench reward-head reward-accuracy parity clean
 
 help: ## list the targets and variables
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
@@ -50,7 +52,7 @@ $(VENV)/.installed-tensorrt%: $(VENV)/.installed
 	@$(PIP) install -c constraints.txt -e '.[cpu,build,$(TENSORRT)]'
 	@touch $@
 
-setup: $(VENV)/.installed ## make the virtual environment and install
+setup: $(READY) ## make the virtual environment and install
 
 serve: $(READY) ## build the engine if need be and serve MODEL on HOST:PORT (ARGS: more flags)
 	@exec $(BIN)/peregrine serve $(MODEL) $(ENGINE) --host $(HOST) --port $(PORT) $(ARGS)
@@ -75,6 +77,12 @@ test: lint ## everything that needs no GPU, with the coverage floor
 	@$(BIN)/coverage run -m pytest $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
+
+test-linear: $(VENV)/.installed-dev ## the serving tests on the float32 engine with linear KV slots: minutes
+	@PEREGRINE_TEST_KV=linear $(BIN)/pytest -m 'not paged' $(addprefix tests/e2e/test_,$(SERVING)) $(ARGS)
+
+gpu: $(VENV)/.installed-dev ## run what of the GPU targets this machine allows; report in build/gpu_check.json
+	@$(BIN)/python -m benchmarks.gpu_check $(ARGS)
 
 bench: $(VENV)/.installed-dev ## measure the served default model (ARGS: see benchmarks/serve.py)
 	@$(BIN)/python -m benchmarks.serve --model $(MODEL) $(ARGS)

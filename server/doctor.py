@@ -10,15 +10,27 @@ from collections.abc import Callable, Iterator
 from importlib import metadata, resources
 from pathlib import Path
 
+from runtime.bundle.gpu import Gpu, find_gpu
+from runtime.bundle.target import CUDA_CAPABILITY, RTX_CAPABILITIES, TARGETS, choose_target
+
 PACKAGES = (
     ("onnxruntime", "the CPU target"),
     ("onnxruntime-gpu", "the CUDA target"),
-    ("cuda-python", "the GPU targets"),
-    ("tensorrt", "the TensorRT target"),
+    ("cuda-bindings", "the GPU targets"),
+    ("nvidia-cuda-nvrtc", "kernels of the GPU targets"),
+    ("tensorrt-cu13", "the TensorRT target"),
     ("tensorrt-rtx", "the TensorRT-RTX target"),
     ("onnx", "building engines"),
     ("transformers", "building engines from Hugging Face directories"),
 )
+
+NEEDED = {
+    "cpu": ("onnxruntime",),
+    "cuda": ("onnxruntime-gpu", "cuda-bindings", "nvidia-cuda-nvrtc"),
+    "tensorrt": ("tensorrt-cu13", "cuda-bindings", "nvidia-cuda-nvrtc"),
+    "tensorrt-rtx": ("tensorrt-rtx", "cuda-bindings", "nvidia-cuda-nvrtc"),
+}
+"""Target -> what has to be installed to run its engines; the extra of the target's name brings it."""
 
 INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16")
 GIB = 2**30
@@ -29,6 +41,7 @@ def main() -> int:
     for title, section in (
         ("machine", _machine),
         ("packages", _packages),
+        ("targets", _targets),
         ("native operators", _native),
         ("cache", _cache),
         ("models", _models),
@@ -56,16 +69,58 @@ def _machine() -> Iterator[str]:
     yield f"instruction sets: {' '.join(found) or 'none beyond the baseline'}"
     available = int(_field(Path("/proc/meminfo"), "MemAvailable").split()[0]) * 1024
     yield f"memory: {available / GIB:.1f} GiB available{_cgroup_memory()}"
-    device = shutil.which("nvidia-smi") or ("/dev/nvidia0" if Path("/dev/nvidia0").exists() else None)
-    yield f"NVIDIA GPU: {device or 'none found, so only the CPU target can run here'}"
+    gpu = find_gpu()
+    yield f"GPU: {gpu}" if isinstance(gpu, str) else f"GPU: {gpu.name}, compute capability {gpu.compute_capability}"
 
 
 def _packages() -> Iterator[str]:
     for name, purpose in PACKAGES:
-        try:
-            yield f"{name} {metadata.version(name)}"
-        except metadata.PackageNotFoundError:
-            yield f"{name} is not installed: no {purpose.removeprefix('the ')}"
+        found = _version(name)
+        yield f"{name} {found}" if found else f"{name} is not installed: no {purpose.removeprefix('the ')}"
+    if _version("onnxruntime") and _version("onnxruntime-gpu"):
+        yield "onnxruntime and onnxruntime-gpu overwrite each other's files: uninstall both, then install one"
+
+
+def _targets() -> Iterator[str]:
+    gpu = find_gpu()
+    for target in TARGETS:
+        lacking = list(_lacking(target, gpu))
+        yield f"{target}: {'does not run here: ' + '; '.join(lacking) if lacking else 'runs here'}"
+    chosen = choose_target()
+    yield f"auto is {chosen.name}: {chosen.reason}"
+
+
+def _lacking(target: str, gpu: Gpu | str) -> Iterator[str]:
+    """What keeps an engine for ``target`` from running here."""
+    if target != "cpu":
+        if isinstance(gpu, str):
+            yield gpu
+        elif not _suits(target, gpu):
+            yield f"{gpu.name} is of compute capability {gpu.compute_capability}, it needs {_capabilities(target)}"
+    missing = [name for name in NEEDED[target] if not _version(name)]
+    if target == "cpu" and missing and _version("onnxruntime-gpu"):
+        missing = []  # it has the CPU provider too
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        yield f"{', '.join(missing)} {verb} not installed: pip install 'peregrine-llm[{target}]'"
+
+
+def _suits(target: str, gpu: Gpu) -> bool:
+    if target == "tensorrt-rtx":
+        return gpu.compute_capability in RTX_CAPABILITIES
+    return target != "cuda" or tuple(map(int, gpu.compute_capability.split("."))) >= CUDA_CAPABILITY
+
+
+def _capabilities(target: str) -> str:
+    return ", ".join(RTX_CAPABILITIES) if target == "tensorrt-rtx" else "{}.{} or later".format(*CUDA_CAPABILITY)
+
+
+def _version(name: str) -> str | None:
+    """Of an installed distribution."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _native() -> Iterator[str]:

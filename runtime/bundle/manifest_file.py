@@ -28,6 +28,11 @@ def build_command(spec: str = "", *, force: bool = False) -> str:
     return f"python -m build_engine build {shlex.quote(spec or DEFAULT_RECIPE)}{' --force' if force else ''}"
 
 
+def serve_command(spec: str, target: str) -> str:
+    """The command that serves ``spec`` on ``target``, building it first where need be."""
+    return f"peregrine serve {shlex.quote(spec or DEFAULT_RECIPE)} --target {target}"
+
+
 def read_manifest(directory: Path) -> Manifest:
     """The manifest of the bundle at ``directory``.
 

@@ -8,7 +8,7 @@ from typing import Any
 from runtime.bundle import Bundle, BundleError
 from runtime.bundle.bundle import PLAN_FILE
 from runtime.bundle.gpu import find_gpu
-from runtime.bundle.manifest_file import build_command
+from runtime.bundle.manifest_file import build_command, serve_command
 from runtime.config import EngineConfig
 from runtime.cuda.cuda_device import open_device
 from runtime.cuda.device import Device, Stream
@@ -50,7 +50,7 @@ def load_tensorrt(
     rebuild = f"{build_command(bundle.manifest.source.spec, force=True)} --target {bundle.manifest.target}"
     if record is None:
         raise BundleError(f"{bundle.path}: the manifest does not say what its plan was built for", fix=rebuild)
-    check_gpu(record, find_gpu(), rebuild)
+    check_gpu(record, find_gpu(), rebuild, serve_command(bundle.manifest.source.spec, "cpu"))
     trt = import_tensorrt(record.flavour)
     check_version(record, str(trt.__version__), rebuild)
     try:

@@ -49,7 +49,7 @@ def import_tensorrt(flavour: str) -> Any:
         raise BundleError(have, fix=f"pip install 'peregrine-llm[{flavour}]'") from None
 
 
-def check_gpu(record: EngineRecord, gpu: Gpu | str, rebuild: str) -> None:
+def check_gpu(record: EngineRecord, gpu: Gpu | str, rebuild: str, instead: str = "") -> None:
     """See that this machine has a GPU that the plan was compiled for, before anything of it is loaded.
 
     NOTE: without a driver TensorRT does not fail to load a plan, it crashes.
@@ -58,6 +58,7 @@ def check_gpu(record: EngineRecord, gpu: Gpu | str, rebuild: str) -> None:
         record: The plan's, from the manifest.
         gpu: This machine's, or why there is none.
         rebuild: Command that builds the bundle anew.
+        instead: Command that serves the model without a GPU.
 
     Raises:
         BundleError: It has none.
@@ -65,7 +66,7 @@ def check_gpu(record: EngineRecord, gpu: Gpu | str, rebuild: str) -> None:
     capabilities = " or ".join(record.compute_capabilities)
     need = f"a GPU of compute capability {capabilities}" if capabilities else "the GPU that the bundle was built on"
     if isinstance(gpu, str):
-        raise BundleError(f"a bundle for target {record.flavour}: this machine has {gpu}", need=need)
+        raise BundleError(f"a bundle for target {record.flavour}: this machine has {gpu}", need=need, fix=instead)
     if record.compute_capabilities and gpu.compute_capability not in record.compute_capabilities:
         have = f"{gpu.name} is of compute capability {gpu.compute_capability}"
         raise BundleError(have, need=need, fix=f"{rebuild} --compute-capability {gpu.compute_capability}")

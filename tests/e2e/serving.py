@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from typing import Any
 from benchmarks.server import engine_of, free_port
 
 MODEL = "smollm2-135m-instruct"
+KV = os.environ.get("PEREGRINE_TEST_KV", "paged")
+"""KV cache of the default model's engine: ``linear`` is float32, with a slot for each sequence."""
 START_SECONDS = 120
 
 
@@ -24,7 +27,8 @@ class Server:
 
     def __init__(self, *flags: str, model: str = MODEL) -> None:
         self.port = free_port()
-        command = [sys.executable, "-m", "server", model, "--port", str(self.port), *flags]
+        kind = ["--target", "cpu", "--kv", KV] if model == MODEL else []
+        command = [sys.executable, "-m", "server", model, "--port", str(self.port), *kind, *flags]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.log: list[str] = []
         self._serving = threading.Event()

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
 from serving import Server
 
 from benchmarks.server import resident_megabytes
@@ -65,6 +66,7 @@ def test_two_streams_interleave_and_keep_their_own_counts(server: Server) -> Non
     assert switches > 20
 
 
+@pytest.mark.paged
 def test_a_repeated_prompt_gives_the_same_text_from_the_cache(server: Server) -> None:
     text = "The history of the lighthouse is long. " * 20
     first = server.generate(text, max_new_tokens=24)
@@ -92,7 +94,7 @@ def test_closing_connections_frees_their_memory(server: Server) -> None:
 
 def test_a_plain_call_whose_client_leaves_is_freed_too(server: Server) -> None:
     connection = server.connect()
-    body = json.dumps({"inputs": "On and on", "parameters": {"max_new_tokens": 6000, "ignore_eos": True}})
+    body = json.dumps({"inputs": "On and on", "parameters": {"max_new_tokens": 2000, "ignore_eos": True}})
     connection.request("POST", "/generate", body)
     deadline = time.monotonic() + 10
     while server.load() == 0:
@@ -150,5 +152,6 @@ def test_draining_lets_a_running_stream_finish() -> None:
     server.stop()
 
 
+@pytest.mark.paged
 def test_the_engine_fits_in_700_megabytes(server: Server) -> None:
     assert resident_megabytes(server.engine_pid()) < 700
