@@ -18,8 +18,9 @@ from runtime.native import NativeLibraryError
 
 ROOT = Path(__file__).parents[3]
 BUILD_UNTIL_TOLD = """
-import sys
+import signal, sys
 from build_engine import build, cli
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 def compile_slowly(*_):
     print("ready", flush=True)
     sys.stdin.read()
