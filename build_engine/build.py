@@ -141,7 +141,7 @@ def _build(job: Job, progress: Progress) -> None:
     plan = plan_job(job, checkpoint)
     plan.check()
     with staged(job.target) as staging:
-        compiled = _compile(job, plan.precision, checkpoint, staging, progress)
+        compiled = _compile(job, plan, checkpoint, staging, progress)
         _write_texts(checkpoint, staging)
         # NOTE: a compiler's engine may need a GPU to run: it was checked before, as far as that goes.
         checked = job.options.verify and compiled.engine is None
@@ -154,6 +154,7 @@ def _build(job: Job, progress: Progress) -> None:
             target=job.profile.target,
             target_versions=compiled.target_versions,
             precision=compiled.precision,
+            rotated=plan.rotated,
             kv=compiled.kv,
             eos_token_ids=checkpoint.eos_token_ids,
             bos_token_id=checkpoint.bos_token_id,
@@ -170,8 +171,9 @@ def _build(job: Job, progress: Progress) -> None:
         write_stamp(staging, take_stamp(staging, [MANIFEST_FILE, *(entry.name for entry in manifest.files)]))
 
 
-def _compile(job: Job, precision: str, checkpoint: Checkpoint, staging: Path, progress: Progress) -> CompiledEngine:
+def _compile(job: Job, plan: BuildPlan, checkpoint: Checkpoint, staging: Path, progress: Progress) -> CompiledEngine:
     try:
+        from build_engine.passes import refusal, rotated
         from build_engine.targets.choose import compile_engine
     except ImportError as error:
         raise missing_package(error) from None
@@ -179,7 +181,11 @@ def _compile(job: Job, precision: str, checkpoint: Checkpoint, staging: Path, pr
     def oracle(directory: Path, kv: KvLayout) -> Verification | ScoreVerification:
         return _verify(checkpoint, directory, kv, progress)
 
-    return compile_engine(checkpoint, staging, job.profile, precision, oracle if job.options.verify else None, progress)
+    if plan.precision == "int8" and job.profile.rotate and not plan.rotated:
+        progress.note(f"not rotated: {refusal(checkpoint.architecture)}")
+    model = rotated(checkpoint) if plan.rotated else checkpoint
+    check = oracle if job.options.verify else None
+    return compile_engine(model, staging, job.profile, plan.precision, check, progress)
 
 
 def _verify(

@@ -22,6 +22,7 @@ _BUILDER_PARTS = (
     "build_engine/build.py",
     "build_engine/families",
     "build_engine/graph",
+    "build_engine/passes",
     "build_engine/quantize",
     "build_engine/readers",
     "build_engine/targets",

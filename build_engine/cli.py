@@ -67,8 +67,11 @@ def _parser() -> argparse.ArgumentParser:
         "--target", default=AUTO, help=f"what the engine runs on: {', '.join(TARGETS)} (default: what is here)"
     )
     build.add_argument("--precision", choices=SLOT_PRECISIONS, help="of the weights (default: the recipe's, else auto)")
+    build.add_argument(
+        "--no-rotate", dest="rotate", action="store_false", help="quantise to int8 without rotating the model first"
+    )
     build.add_argument("--kv", choices=KV_KINDS, help="KV cache: blocks or a slot a sequence (default: the target's)")
-    build.add_argument("--kv-dtype", choices=KV_DTYPES, help="of a paged cache (default: the recipe's, else float16)")
+    build.add_argument("--kv-dtype", choices=KV_DTYPES, help="of a paged cache (default: the recipe's, else bfloat16)")
     build.add_argument("--block-size", type=int, help="tokens in a KV block (default: 16, target cuda: 256)")
     _add_slots(build)
     build.add_argument("--name", help="of the model (default: the recipe's or the file's)")
@@ -137,6 +140,7 @@ def _options(arguments: argparse.Namespace, target: str) -> BuildOptions:
     return BuildOptions(
         target=target,
         precision=arguments.precision,
+        rotate=arguments.rotate,
         kv=arguments.kv,
         slots=arguments.slots,
         max_seq_len=arguments.max_seq_len,

@@ -41,6 +41,7 @@ class BuildOptions:
         target: What the engine runs on.
         precision: ``None`` takes the recipe's. ``auto`` keeps the quantised blocks of a GGUF and rounds float weights
             to int8 where the widths are multiples of 32; engines for GPUs are float16 or bfloat16 then.
+        rotate: Rotate the residual stream of paged int8 engines for CPUs, where the family allows it.
         kv: Blocks or linear slots; ``None`` is what suits the target.
         kv_dtype: Element type of the CPU's paged KV cache; ``None`` takes the recipe's.
         block_size: Tokens in a KV block; ``None`` is 16, and 256 for target cuda.
@@ -57,6 +58,7 @@ class BuildOptions:
 
     target: str = "cpu"
     precision: str | None = None
+    rotate: bool = True
     kv: str | None = None
     kv_dtype: str | None = None
     block_size: int | None = None
@@ -93,13 +95,15 @@ class Profile:
         kv_dtype: Of the CPU's paged KV cache; others have the type that the engine computes in.
         block_size: Of a paged KV cache.
         linear: Of linear slots; ``None`` is a paged KV cache.
+        rotate: Rotate the residual stream if the precision comes out as int8 and the family allows it.
     """
 
     target: str
     precision: Literal["auto", "import", "int8", "int4", "fp32", "fp16", "bf16"]
-    kv_dtype: Literal["float16", "float32"]
+    kv_dtype: Literal["float16", "float32", "bfloat16"]
     block_size: int
     linear: SlotShape | None = None
+    rotate: bool = False
 
 
 def complete(options: BuildOptions, defaults: BuildDefaults) -> Profile:
@@ -138,6 +142,7 @@ def complete(options: BuildOptions, defaults: BuildDefaults) -> Profile:
         kv_dtype=kv_dtype if shape is None and options.target == "cpu" else "float16",  # type: ignore[arg-type]  # checked
         block_size=_BLOCK if linear else block_size,
         linear=shape,
+        rotate=options.rotate and shape is None and options.target == "cpu",
     )
 
 

@@ -8,17 +8,20 @@ from dataclasses import dataclass
 from build_engine.checkpoint import Checkpoint
 from build_engine.errors import BuildError
 from build_engine.families import expected_tensors
-from build_engine.families.names import EMBEDDING, HEAD
+from build_engine.families.names import EMBEDDING
 from build_engine.options import TENSORRT_TARGETS, Profile
+from build_engine.passes import can_rotate, rotated
+from build_engine.quantize.matrix import GROUP, ROTATED_GROUP
 from build_engine.slot_plan import cache_element, resolve_slot_precision, sequence_length, slot_weight_bytes
 
-GROUP = 32
 _KV_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
-_BITS = {"q4_0": 4, "q4_1": 8, "q8_0": 8, "q4_k": 8, "q5_k": 8, "q6_k": 8, "iq4_nl": 8}
-_SCALE_BYTES = 4
+_IMPORTED_BITS = {"q4_0": 4.5, "q4_1": 5, "q8_0": 8.5, "q4_k": 6, "q5_k": 10, "q6_k": 8.5, "iq4_nl": 8.5}
+"""Bits a weight with its share of scales and offsets, which are float32 for Q4_K and Q5_K alone."""
+_INT4_BITS = 5
 _BASE_MEMORY = 350 << 20
 _FIXED_DISK = 8 << 20
 _CONVERTED_PER_SECOND = 80e6
+_ROTATED_PER_SECOND = 60e6
 _VERIFIED_PER_SECOND = 6e6
 _FIXED_SECONDS = 1.0
 _COMPILER_COPIES = 5.25
@@ -39,6 +42,7 @@ class BuildPlan:
         build_memory: Peak of the build, estimated.
         build_seconds: Estimated.
         context_length: Tokens that a sequence may have.
+        rotated: The residual stream is rotated before weights are quantised.
         slots: Of an engine with linear slots; ``None`` is a paged KV cache.
         compiled: By a compiler for GPUs, from a graph that lies beside the plan meanwhile.
         gpu: For a GPU, whose memory is not known here.
@@ -53,6 +57,7 @@ class BuildPlan:
     build_memory: int
     build_seconds: float
     context_length: int
+    rotated: bool = False
     slots: int | None = None
     compiled: bool = False
     gpu: bool = False
@@ -95,7 +100,7 @@ class BuildPlan:
         fit, memory = self.tokens_that_fit, self.free_memory
         return [
             f"parameters         {self.parameters / 1e6:,.1f} million",
-            f"precision          {self.precision}",
+            f"precision          {self.precision}{', rotated' if self.rotated else ''}",
             f"engine             {megabytes(self.engine_bytes)} ({megabytes(self.free_disk)} of disk free)",
             f"KV cache           {self.kv_bytes_per_token:,} bytes per token, {self._kv_extent()}",
             f"tokens that fit    {'unknown' if fit is None else f'{fit:,}'} beside the engine",
@@ -119,12 +124,14 @@ def plan_build(
     parameters = sum(counts)
     linear, compiled = profile.linear, profile.target in TENSORRT_TARGETS
     cuda = profile.target == "cuda"
+    rotate = profile.rotate and precision == "int8" and can_rotate(architecture)
     if cuda:
         context, kv_bytes = architecture.context_length, _KV_BYTES[profile.kv_dtype]
         weights = slot_weight_bytes(checkpoint, precision)
     elif linear is None:
         context, kv_bytes = architecture.context_length, _KV_BYTES[profile.kv_dtype]
-        weights = paged_weight_bytes(checkpoint, precision)
+        group = ROTATED_GROUP if rotate else GROUP
+        weights = paged_weight_bytes(rotated(checkpoint) if rotate else checkpoint, precision, group)
     else:
         context = sequence_length(architecture, linear.max_seq_len)
         kv_bytes = _KV_BYTES[cache_element(checkpoint, profile)]
@@ -137,6 +144,7 @@ def plan_build(
     verifying = parameters * 4 + rotary * 3 + max(engine, parameters * 4 if linear or cuda else 0) * 2 if verify else 0
     compiling = int(weights * _COMPILER_COPIES) if compiled else 0
     seconds = _FIXED_SECONDS + parameters / _CONVERTED_PER_SECOND + (parameters / _VERIFIED_PER_SECOND if verify else 0)
+    seconds += parameters / _ROTATED_PER_SECOND if rotate else 0
     return BuildPlan(
         precision=precision,
         parameters=parameters,
@@ -145,6 +153,7 @@ def plan_build(
         build_memory=_BASE_MEMORY + max(converting, verifying, compiling),
         build_seconds=seconds + (_COMPILER_SECONDS + weights / _COMPILED_PER_SECOND if compiled else 0),
         context_length=context,
+        rotated=rotate,
         slots=None if linear is None else linear.slots,
         compiled=compiled,
         gpu=compiled or cuda,
@@ -159,7 +168,7 @@ def resolve_precision(checkpoint: Checkpoint, profile: Profile) -> str:
     Raises:
         BuildError: ``import`` was asked of a checkpoint without quantised weights.
     """
-    quantised = any(tensor.encoding in _BITS for tensor in checkpoint.tensors.values())
+    quantised = any(tensor.encoding in _IMPORTED_BITS for tensor in checkpoint.tensors.values())
     if profile.linear is not None or profile.target == "cuda":
         return resolve_slot_precision(checkpoint, profile)
     if profile.precision == "import" and not quantised:
@@ -183,22 +192,21 @@ def _quantisable(name: str, shape: tuple[int, ...]) -> bool:
     return len(shape) > 1 and not name.startswith("score.")
 
 
-def paged_weight_bytes(checkpoint: Checkpoint, precision: str) -> int:
-    """Of all weights as they are stored."""
+def paged_weight_bytes(checkpoint: Checkpoint, precision: str, group: int = GROUP) -> int:
+    """Of all weights as they are stored, those that become int8 in groups of ``group``."""
     return sum(
-        _stored_bytes(name, shape, checkpoint.tensors[name].encoding, precision)
+        _stored_bytes(name, shape, checkpoint.tensors[name].encoding, precision, group)
         for name, shape in expected_tensors(checkpoint.architecture).items()
     )
 
 
-def _stored_bytes(name: str, shape: tuple[int, ...], encoding: str, precision: str) -> int:
+def _stored_bytes(name: str, shape: tuple[int, ...], encoding: str, precision: str, group: int) -> int:
     count = math.prod(shape)
     if precision == "fp32" or not _quantisable(name, shape):
         return count * 4
-    bits = 4 if precision == "int4" else 8
-    if precision == "import":
-        bits = _BITS.get(encoding, 8)
-    if name in (EMBEDDING, HEAD):
-        bits = 8
-    zero_points = count // GROUP if encoding in ("q4_1", "q4_k", "q5_k") else 0
-    return count * bits // 8 + count // GROUP * _SCALE_BYTES + zero_points
+    if precision == "import" and encoding in _IMPORTED_BITS:
+        return math.ceil(count * _IMPORTED_BITS[encoding] / 8)
+    if precision == "int4" and name != EMBEDDING:
+        return count * _INT4_BITS // 8
+    scales = count // (GROUP if shape[-1] % group else group)
+    return count + scales * 2

@@ -13,7 +13,7 @@ import msgspec
 from build_engine.errors import BuildError
 
 PRECISIONS = ("auto", "import", "int8", "int4", "fp32")
-KV_DTYPES = ("float16", "float32")
+KV_DTYPES = ("bfloat16", "float16", "float32")
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -56,7 +56,7 @@ class BuildDefaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What ``build`` uses where its options say nothing."""
 
     precision: Literal["auto", "import", "int8", "int4", "fp32"] = "auto"
-    kv_dtype: Literal["float16", "float32"] = "float16"
+    kv_dtype: Literal["float16", "float32", "bfloat16"] = "bfloat16"
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

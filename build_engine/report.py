@@ -21,7 +21,7 @@ def manifest_lines(bundle: Bundle) -> list[str]:
         f"{architecture.num_heads} heads of {architecture.head_dim} ({architecture.num_kv_heads} key-value), "
         f"vocabulary {architecture.vocab_size}{_head(architecture)}",
         f"target         {manifest.target} ({versions})",
-        f"precision      {manifest.precision}",
+        f"precision      {manifest.precision}{', rotated residual stream' if manifest.rotated else ''}",
         f"KV cache       {manifest.kv.kind}, {'slots' if manifest.kv.kind == 'linear' else 'blocks'} of "
         f"{manifest.kv.block_size}, {manifest.kv.dtype}, "
         f"{kv_bytes:,} bytes per token",

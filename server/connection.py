@@ -26,12 +26,13 @@ class Connection:
         gone: The client has disconnected, or was cut off because it stopped reading.
     """
 
-    __slots__ = ("_on_close", "_on_leave", "_receive", "_send", "_task", "_watcher", "blocked_since", "gone")
+    __slots__ = ("_clock", "_on_close", "_on_leave", "_receive", "_send", "_task", "_watcher", "blocked_since", "gone")
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
         self._task = asyncio.current_task()
+        self._clock = asyncio.get_running_loop().time
         self._watcher: asyncio.Task[None] | None = None
         self._on_leave: Callable[[], None] = _nothing
         self._on_close: Callable[[], None] = _nothing
@@ -56,7 +57,7 @@ class Connection:
 
     async def send(self, message: Message) -> None:
         """Pass ``message`` on, keeping the time since when the client has not taken it."""
-        self.blocked_since = asyncio.get_running_loop().time()
+        self.blocked_since = self._clock()
         await self._send(message)
         self.blocked_since = None
 

@@ -87,6 +87,7 @@ class Generation:
         self.prompt_logprobs: list[float] | None = None
         self._stream = stream
         self._samples = [_Sample(text) for text in texts]
+        self._open = len(texts)
         self._special_ids = special_ids
         self._observer = observer
         self._last_token_at = 0.0
@@ -100,7 +101,7 @@ class Generation:
     @property
     def done(self) -> bool:
         """Whether every output has ended."""
-        return all(sample.reason is not None for sample in self._samples)
+        return not self._open
 
     @property
     def counts(self) -> list[int]:
@@ -162,6 +163,7 @@ class Generation:
             self._stream.cancel_sample(output.sample)
         else:
             sample.reason = _REASONS.get(output.finish)
+        self._open -= sample.reason is not None
         return TokenEvent(
             output.sample,
             output.token_id,
@@ -176,6 +178,7 @@ class Generation:
     def _fail(self, index: int, message: str) -> TokenEvent:
         sample = self._samples[index]
         sample.reason = "error"
+        self._open -= 1
         return TokenEvent(index, -1, "", 0.0, False, sample.count, sample.sum_logprob, "error", message)
 
     def _clock(self, output: TokenOutput) -> None:

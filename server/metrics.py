@@ -15,6 +15,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from runtime.messages import TokenOutput
 from runtime.stats import EngineStats
+from server.bulk_histogram import BulkHistogram
 from server.engine_metrics import EngineCollector
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class FrontMetrics:
         self._make_request_metrics()
         self._make_token_metrics(tuple(max_request_tokens * i / 100 for i in range(101)))
         self._make_vllm_metrics()
+        self._gaps: list[float] = []
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self._registry)
@@ -82,7 +84,13 @@ class FrontMetrics:
             return self._histogram(f"vllm:{metric}_seconds", text, DURATIONS, "model_name").labels(name)
 
         self._vllm_ttft = seconds("time_to_first_token", "Time to the first token")
-        self._vllm_gap = seconds("inter_token_latency", "Time between tokens of a request")
+        self._vllm_gap: BulkHistogram = BulkHistogram(
+            "vllm:inter_token_latency_seconds",
+            "Time between tokens of a request",
+            ["model_name"],
+            registry=self._registry,
+            buckets=DURATIONS,
+        ).labels(name)
         self._vllm_e2e = seconds("e2e_request_latency", "Time from queuing to the last token")
         self._vllm_queue = seconds("request_queue_time", "Time queued in the engine")
         self._vllm_prefill = seconds("request_prefill_time", "Time from being scheduled to the first token")
@@ -110,6 +118,7 @@ class FrontMetrics:
     def step(self, outputs: int) -> None:
         """One step brought ``outputs`` tokens for this worker."""
         self._batch.observe(outputs)
+        self._observe_gaps()
 
     def first_token(self, run: Run, output: TokenOutput) -> None:
         """See ``server.observer.Observer``."""
@@ -124,10 +133,11 @@ class FrontMetrics:
 
     def token(self, run: Run, gap: float) -> None:  # noqa: ARG002 - the protocol's signature
         """See ``server.observer.Observer``."""
-        self._vllm_gap.observe(gap)
+        self._gaps.append(gap)
 
     def finished(self, run: Run) -> None:
         """See ``server.observer.Observer``."""
+        self._observe_gaps()
         request, seconds = run.request, time.perf_counter() - run.started
         tokens = sum(run.counts)
         self._input.observe(len(request.prompt))
@@ -144,12 +154,18 @@ class FrontMetrics:
         if all(reason in ("stop", "length") for reason in run.reasons):
             self._success.inc()
 
+    def _observe_gaps(self) -> None:
+        """Take in the gaps since the last step, or the last request's end."""
+        self._vllm_gap.observe_all(self._gaps)
+        self._gaps.clear()
+
     def expose(self, stats: EngineStats | None) -> bytes:
         """The exposition text.
 
         Args:
             stats: The engine's numbers; ``None`` leaves its metrics out.
         """
+        self._observe_gaps()
         registry = self._registry
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             registry = CollectorRegistry()

@@ -8,9 +8,11 @@ import numpy.typing as npt
 from build_engine.checkpoint import Checkpoint
 from build_engine.graph.builder import MICROSOFT, PEREGRINE, GraphBuilder
 from build_engine.graph.heads import declare_head
-from build_engine.graph.layers import DecoderLayers
-from build_engine.graph.linear import Linears
+from build_engine.graph.layers import GATE_UP, DecoderLayers
+from build_engine.graph.linear import Linears, QuantLinears
 from build_engine.graph.names import layer_name
+from build_engine.graph.slot_weights import ELEMENTS
+from build_engine.quantize import GROUP
 from runtime.bundle.manifest import KvLayout
 from runtime.reference.attention import rotary_tables
 
@@ -48,7 +50,7 @@ class DecoderGraph(DecoderLayers):
     def _pool_shape(self) -> tuple[npt.DTypeLike, list[int | str]]:
         architecture = self._architecture
         shape: list[int | str] = ["blocks", architecture.num_kv_heads, self._kv.block_size, architecture.head_dim]
-        return np.dtype(self._kv.dtype), shape
+        return ELEMENTS[self._kv.dtype], shape
 
     def _attention(self, layer: int, qkv: str) -> str:
         architecture = self._architecture
@@ -72,6 +74,14 @@ class DecoderGraph(DecoderLayers):
             norm_eps=float(architecture.norm_eps),
             softcap=float(architecture.attention_softcap),
         )
+
+    def _gated(self, layer: int, normed: str) -> str:
+        architecture = self._architecture
+        fits = architecture.activation == "silu" and architecture.intermediate_size % GROUP == 0
+        if not fits or not isinstance(self._linears, QuantLinears):
+            return super()._gated(layer, normed)
+        tensors, bias = self._weights(layer, GATE_UP, architecture.mlp_bias)
+        return self._linears.swiglu(self._graph, normed, tensors, bias, f"layers.{layer}.gated")
 
     def _gated_activation(self, layer: int, gate_up: str) -> str:
         graph, prefix = self._graph, f"layers.{layer}"

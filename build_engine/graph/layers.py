@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from build_engine.checkpoint import Checkpoint
+from build_engine.checkpoint import Checkpoint, CheckpointTensor
 from build_engine.families.names import EMBEDDING, FINAL_NORM
 from build_engine.graph.builder import GraphBuilder
 from build_engine.graph.linear import Linears
@@ -18,7 +18,7 @@ from build_engine.graph.names import layer_name
 Progress = Callable[[str, int, int], None]
 
 _QKV = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
-_GATE_UP = ("mlp.gate_proj", "mlp.up_proj")
+GATE_UP = ("mlp.gate_proj", "mlp.up_proj")
 
 
 class DecoderLayers(ABC):
@@ -108,19 +108,29 @@ class DecoderLayers(ABC):
         branch = self._linear(layer, mixed, ("self_attn.o_proj",), architecture.output_bias, "attention")
         branch = self._output_norm(layer, "self_attn", branch)
         normed, residual = self._add_norm(residual, branch, layer_name(layer, "post_attention_layernorm.weight"))
-        gate_up = self._linear(layer, normed, _GATE_UP, architecture.mlp_bias, "gate_up")
-        activated = self._gated_activation(layer, gate_up)
+        activated = self._gated(layer, normed)
         branch = self._linear(layer, activated, ("mlp.down_proj",), architecture.mlp_bias, "mlp")
         branch = self._output_norm(layer, "mlp", branch)
         next_norm = FINAL_NORM if last else layer_name(layer + 1, "input_layernorm.weight")
         return self._add_norm(residual, branch, next_norm)
 
+    def _gated(self, layer: int, normed: str) -> str:
+        """``act(gate) * up`` of the MLP's products of ``normed`` ``[T, H]``: ``[T, I]``."""
+        gate_up = self._linear(layer, normed, GATE_UP, self._architecture.mlp_bias, "gate_up")
+        return self._gated_activation(layer, gate_up)
+
     def _linear(self, layer: int, x: str, parts: Sequence[str], bias: bool, output: str) -> str:
-        tensors = [self._checkpoint.tensors[layer_name(layer, f"{part}.weight")] for part in parts]
-        values = None
-        if bias:
-            values = np.concatenate([self._vector(layer_name(layer, f"{part}.bias")) for part in parts])
+        tensors, values = self._weights(layer, parts, bias)
         return self._linears.linear(self._graph, x, tensors, values, f"layers.{layer}.{output}")
+
+    def _weights(
+        self, layer: int, parts: Sequence[str], bias: bool
+    ) -> tuple[list[CheckpointTensor], npt.NDArray[np.float32] | None]:
+        """Weights of projections, and their biases one after the other."""
+        tensors = [self._checkpoint.tensors[layer_name(layer, f"{part}.weight")] for part in parts]
+        if not bias:
+            return tensors, None
+        return tensors, np.concatenate([self._vector(layer_name(layer, f"{part}.bias")) for part in parts])
 
     def _output_norm(self, layer: int, part: str, branch: str) -> str:
         if not self._architecture.output_norms:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from build_engine.checkpoint import CheckpointTensor
-from build_engine.graph.builder import MICROSOFT, GraphBuilder
-from build_engine.graph.weight_file import Region
-from build_engine.quantize import GROUP, Precision, QuantMatrix, quantise, stack_rows
-
-_LEVEL_OF_INT8_ACTIVATIONS = 4
+from build_engine.graph.builder import PEREGRINE, GraphBuilder
+from build_engine.quantize import GROUP, Precision, QuantMatrix, pack_tiles, quantise, stack_rows
+from build_engine.quantize.tiles import TILE
 
 
 class Linears(Protocol):
@@ -78,34 +77,35 @@ class FloatLinears:
 
 
 class QuantLinears:
-    """Groups of 32 through ``com.microsoft.MatMulNBits`` with int8 activations.
+    """Groups of 32 or 64 columns through ``peregrine::Linear``, with int8 activations in the same groups.
 
-    The embedding always has 8-bit levels, and so has a head that is tied to it: both read the same bytes.
+    Under ``int4`` the embedding has 8-bit levels; a head that is tied to it reads the same bytes.
+
+    Args:
+        precision: Any but ``fp32``.
+        group: Of float weights that become ``int8``, where their columns allow it. Activations of models whose
+            residual stream has outliers want 32.
     """
 
-    def __init__(self, precision: Precision) -> None:
+    def __init__(self, precision: Precision, group: int = GROUP) -> None:
         self._precision: Precision = precision
+        self._group = group
         self._stored: dict[str, _StoredMatrix] = {}
-        self._bits: set[int] = set()
+        self._forms: set[tuple[int, int]] = set()
 
     @property
     def label(self) -> str:
         """See `Linears`."""
-        return "+".join(f"q{bits}" for bits in sorted(self._bits)) + f"-g{GROUP}"
+        groups = sorted({group for _, group in self._forms})
+        parts = ["+".join(f"q{bits}" for bits, of in sorted(self._forms) if of == group) for group in groups]
+        return "+".join(f"{part}-g{group}" for part, group in zip(parts, groups, strict=True))
 
     def embedding(self, graph: GraphBuilder, ids: str, tensor: CheckpointTensor, output: str) -> str:
         """See `Linears`."""
-        stored = self._stored[tensor.name] = _StoredMatrix.write(graph, self._embedding_matrix(tensor))
-        inputs = [
-            graph.view(f"{output}.levels", stored.levels, np.uint8, (stored.rows, stored.groups * GROUP)),
-            ids,
-            graph.view(f"{output}.scales", stored.scales, np.float32, (stored.rows, stored.groups)),
-        ]
-        if stored.points is not None:
-            shape = (stored.rows, stored.groups)
-            inputs.append(graph.view(f"{output}.zero_points", stored.points, np.uint8, shape))
-        attributes = {"bits": 8, "block_size": GROUP, "gather_axis": 0, "quantize_axis": 1}
-        return graph.node("GatherBlockQuantized", inputs, output, MICROSOFT, **attributes)
+        precision: Precision = "int8" if self._precision == "int4" else self._precision
+        matrix = quantise(tensor, precision, self._group)
+        stored = self._stored[tensor.name] = _StoredMatrix.write(graph, tensor.name, matrix)
+        return graph.node("QuantEmbedding", [ids, stored.name], output, PEREGRINE, **stored.attributes)
 
     def linear(
         self,
@@ -118,50 +118,62 @@ class QuantLinears:
         """See `Linears`."""
         stored = self._stored.get(tensors[0].name)
         if stored is None:
-            matrix = stack_rows([quantise(tensor, self._precision) for tensor in tensors])
-            stored = _StoredMatrix.write(graph, matrix)
-        self._bits.add(stored.bits)
-        inputs = [x, *stored.operator_inputs(graph, output)]
+            stored = _StoredMatrix.write(graph, f"{output}.weight", self._stacked(tensors))
+        return self._product(graph, x, stored, bias, output)
+
+    def swiglu(
+        self,
+        graph: GraphBuilder,
+        x: str,
+        tensors: Sequence[CheckpointTensor],
+        bias: npt.NDArray[np.float32] | None,
+        output: str,
+    ) -> str:
+        """``silu(x @ gate.T) * (x @ up.T)`` of ``tensors`` gate and up ``[I, H]``: float32 ``[T, I]``.
+
+        The bits are those of `linear` followed by ``SiluMul``. ``I`` is a multiple of 16, as groups are of 32.
+        """
+        matrix = self._stacked(tensors)
+        # NOTE: each tile of 32 rows has 16 gates and the ups that go with them.
+        order = np.arange(matrix.rows).reshape(2, -1, TILE // 2).swapaxes(0, 1).reshape(-1)
+        stored = _StoredMatrix.write(graph, f"{output}.weight", matrix.rows_at(order))
+        return self._product(graph, x, stored, None if bias is None else bias[order], output, swiglu=1)
+
+    def _stacked(self, tensors: Sequence[CheckpointTensor]) -> QuantMatrix:
+        return stack_rows([quantise(tensor, self._precision, self._group) for tensor in tensors])
+
+    def _product(
+        self,
+        graph: GraphBuilder,
+        x: str,
+        stored: _StoredMatrix,
+        bias: npt.NDArray[np.float32] | None,
+        output: str,
+        **options: int,
+    ) -> str:
+        self._forms.add((stored.attributes["bits"], stored.attributes["group"]))
+        inputs = [x, stored.name]
         if bias is not None:
-            inputs += [""] * (5 - len(inputs)) + [graph.vector(f"{output}.bias", bias)]
-        return graph.node(
-            "MatMulNBits",
-            inputs,
-            output,
-            MICROSOFT,
-            K=stored.groups * GROUP,
-            N=stored.rows,
-            bits=stored.bits,
-            block_size=GROUP,
-            accuracy_level=_LEVEL_OF_INT8_ACTIVATIONS,
-        )
-
-    def _embedding_matrix(self, tensor: CheckpointTensor) -> QuantMatrix:
-        return quantise(tensor, "import" if self._precision == "import" else "int8").widened()
+            inputs.append(graph.vector(f"{output}.bias", bias))
+        return graph.node("Linear", inputs, output, PEREGRINE, **stored.attributes, **options)
 
 
+@dataclass(frozen=True, slots=True)
 class _StoredMatrix:
-    """Where the parts of a quantised matrix lie in the weight file."""
+    """An initializer of tiles, and the attributes that say what is in them."""
 
-    def __init__(self, matrix: QuantMatrix, levels: Region, scales: Region, points: Region | None) -> None:
-        self.bits, self.rows, self.groups = matrix.bits, matrix.rows, matrix.levels.shape[1]
-        self.levels, self.scales, self.points = levels, scales, points
+    name: str
+    attributes: dict[str, int]
 
     @classmethod
-    def write(cls, graph: GraphBuilder, matrix: QuantMatrix) -> _StoredMatrix:
-        """Writes the matrix; zero points only where they are not the operator's default."""
-        weights = graph.weights
-        points = None if matrix.symmetric else weights.write(matrix.packed_zero_points())
-        return cls(matrix, weights.write(matrix.packed_levels()), weights.write(matrix.scales), points)
-
-    def operator_inputs(self, graph: GraphBuilder, name: str) -> list[str]:
-        """Names of the ``MatMulNBits`` inputs after the first."""
-        levels_shape = (self.rows, self.groups, GROUP * self.bits // 8)
-        names = [
-            graph.view(f"{name}.levels", self.levels, np.uint8, levels_shape),
-            graph.view(f"{name}.scales", self.scales, np.float32, (self.rows, self.groups)),
-        ]
-        if self.points is not None:
-            shape = (self.rows, (self.groups * self.bits + 7) // 8)
-            names.append(graph.view(f"{name}.zero_points", self.points, np.uint8, shape))
-        return names
+    def write(cls, graph: GraphBuilder, name: str, matrix: QuantMatrix) -> _StoredMatrix:
+        """Packs the matrix into the weight file."""
+        attributes = {
+            "N": matrix.rows,
+            "K": matrix.columns,
+            "bits": matrix.bits,
+            "group": matrix.group,
+            "offsets": int(matrix.offsets is not None),
+            "scale_bytes": matrix.scales.dtype.itemsize,
+        }
+        return cls(graph.table(name, pack_tiles(matrix)), attributes)

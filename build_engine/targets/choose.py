@@ -10,7 +10,9 @@ from build_engine.checkpoint import Checkpoint
 from build_engine.graph import Progress
 from build_engine.graph.slot_weights import SlotPrecision
 from build_engine.options import TENSORRT_TARGETS, Profile, SlotShape
+from build_engine.passes import can_rotate
 from build_engine.quantize import Precision
+from build_engine.quantize.matrix import GROUP, ROTATED_GROUP
 from build_engine.slot_plan import sequence_length, slot_element
 from build_engine.targets.compiled import CompiledEngine
 from build_engine.targets.cpu import CpuOptions, compile_cpu
@@ -52,8 +54,12 @@ def compile_engine(
         )
         return compile_cuda(checkpoint, directory, chosen, check, progress)
     if profile.linear is None:
+        rotated = profile.rotate and precision == "int8" and can_rotate(checkpoint.architecture)
         paged = CpuOptions(
-            precision=cast("Precision", precision), kv_dtype=profile.kv_dtype, block_size=profile.block_size
+            precision=cast("Precision", precision),
+            group=ROTATED_GROUP if rotated else GROUP,
+            kv_dtype=profile.kv_dtype,
+            block_size=profile.block_size,
         )
         return compile_cpu(checkpoint, directory, paged, progress)
     options = _slot_options(checkpoint, profile, profile.linear, precision)

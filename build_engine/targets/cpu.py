@@ -1,4 +1,4 @@
-"""The CPU target: stock ONNX Runtime plus the native paged-attention operator."""
+"""The CPU target: stock ONNX Runtime plus native operators for linear layers and paged attention."""
 
 from __future__ import annotations
 
@@ -30,15 +30,18 @@ class CpuOptions:
     """Choices of a CPU build.
 
     Attributes:
-        precision: ``import`` keeps the quantised blocks of a GGUF (Q8_0 and Q4_0 exactly, Q4_1 with its offsets rounded
-            to 8-bit levels) and rounds its float matrices to ``int8``; ``int8`` and ``int4`` quantise weights in groups
-            of 32; ``fp32`` keeps everything in float32. Norms and biases are float32 always.
+        precision: ``import`` keeps the quantised blocks of a GGUF exactly and rounds its float and Q6_K matrices to
+            ``int8``; ``int8`` and ``int4`` quantise weights in groups; ``fp32`` keeps everything in float32. Norms and
+            biases are float32 always.
+        group: Columns that share a scale where weights become ``int8`` and the columns allow it, and of the activations
+            that meet them: 32, or 64 for models without outliers.
         kv_dtype: Element type of the KV cache.
         block_size: Tokens in a KV block.
     """
 
     precision: Precision = "import"
-    kv_dtype: Literal["float16", "float32"] = "float16"
+    group: Literal[32, 64] = 32
+    kv_dtype: Literal["float16", "float32", "bfloat16"] = "bfloat16"
     block_size: int = 16
 
 
@@ -57,7 +60,7 @@ def compile_cpu(checkpoint: Checkpoint, directory: Path, options: CpuOptions, pr
         BuildError: The precision does not fit the checkpoint.
     """
     kv = KvLayout(kind="paged", block_size=options.block_size, dtype=options.kv_dtype)
-    linears: Linears = FloatLinears() if options.precision == "fp32" else QuantLinears(options.precision)
+    linears: Linears = FloatLinears() if options.precision == "fp32" else QuantLinears(options.precision, options.group)
     with WeightFile(directory / WEIGHT_FILE) as weights:
         model = DecoderGraph(checkpoint, GraphBuilder(weights), linears, kv).build(progress)
     (directory / MODEL_FILE).write_bytes(model.SerializeToString())

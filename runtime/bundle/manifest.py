@@ -153,6 +153,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         target: ``cpu``, ``cuda``, ``tensorrt`` or ``tensorrt-rtx``.
         target_versions: Package name -> version the engine was compiled with.
         precision: Of the linear layers, e.g. ``q8-g32`` or ``fp32``.
+        rotated: The residual stream was rotated before weights were quantised, and a tied head became a matrix of its
+            own; ``architecture`` is the checkpoint's.
         eos_token_ids: Ids that end a sample.
         bos_token_id: Beginning-of-sequence id, or -1.
         special_tokens: Texts that chat templates ask for by name: ``bos_token``, ``eos_token``, ``pad_token``,
@@ -174,6 +176,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     target_versions: dict[str, str]
     precision: str
+    rotated: bool = False
     kv: KvLayout
     eos_token_ids: tuple[int, ...]
     bos_token_id: int = -1

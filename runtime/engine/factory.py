@@ -17,6 +17,9 @@ from runtime.executors.base import Executor
 from runtime.executors.host import HostExecutor, HostModel
 from runtime.limits import EngineLimits
 from runtime.memory import available_memory
+from runtime.native import NativeLibraryError
+from runtime.sampling import NumpySampler, RowSampler
+from runtime.sampling.native_sampler import NativeSampler
 from runtime.scheduler import Aggressive, FuturePeak
 
 _SPARE_LOGIT_ROWS = 64
@@ -57,8 +60,9 @@ def _from_bundle(config: EngineConfig) -> tuple[EngineLimits, Executor, list[str
     threads = config.threads or len(os.sched_getaffinity(0))
     load = _load_slots if manifest.kv.kind == "linear" else _load_paged
     limits, model = load(bundle, config, threads)
-    executor = _host_executor(model, limits, prefix_sharing=manifest.kv.kind == "paged")
-    return limits, executor, [f"model {manifest.name}: {manifest.precision}, {threads} threads"]
+    sampler, notes = _sampler(limits, threads)
+    executor = _host_executor(model, limits, prefix_sharing=manifest.kv.kind == "paged", sampler=sampler)
+    return limits, executor, [f"model {manifest.name}: {manifest.precision}, {threads} threads", *notes]
 
 
 def _load_paged(bundle: Bundle, config: EngineConfig, threads: int) -> tuple[EngineLimits, HostModel]:
@@ -132,7 +136,18 @@ def _scripted(config: EngineConfig) -> tuple[EngineLimits, Executor, list[str]]:
     return limits, _host_executor(model, limits), ["scripted engine: no model"]
 
 
-def _host_executor(model: HostModel, limits: EngineLimits, *, prefix_sharing: bool = True) -> HostExecutor:
+def _sampler(limits: EngineLimits, threads: int) -> tuple[RowSampler, list[str]]:
+    """The native sampler or, where the library cannot be had, NumPy's and a line that says so."""
+    eos = frozenset(limits.eos_token_ids)
+    try:
+        return NativeSampler(eos, max_rows=limits.max_running, threads=threads), []
+    except NativeLibraryError as error:
+        return NumpySampler(eos), [f"sampling without native code, which is slower: {error}"]
+
+
+def _host_executor(
+    model: HostModel, limits: EngineLimits, *, prefix_sharing: bool = True, sampler: RowSampler | None = None
+) -> HostExecutor:
     return HostExecutor(
         model,
         eos_token_ids=frozenset(limits.eos_token_ids),
@@ -141,6 +156,7 @@ def _host_executor(model: HostModel, limits: EngineLimits, *, prefix_sharing: bo
         max_logit_rows=limits.max_running + _SPARE_LOGIT_ROWS,
         max_sequence_tokens=limits.max_request_tokens,
         prefix_sharing=prefix_sharing,
+        sampler=sampler,
     )
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import compress
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from runtime.executors.rows import RowTable
-from runtime.sampling import BatchSampler
-from runtime.sampling.row_state import RowState
+from runtime.sampling import RowSampler
 from runtime.scheduler.plan import Logits, RowStart, RowWork, StepOutput
 
 NOT_FINITE = "the model produced logits that are not finite"
@@ -46,49 +46,51 @@ class TokenSampler:
 
     Args:
         rows: The executor's; what is sampled is appended.
-        eos_token_ids: Ids that end a sample.
+        sampler: Draws the tokens.
     """
 
-    def __init__(self, rows: RowTable, eos_token_ids: frozenset[int]) -> None:
+    def __init__(self, rows: RowTable, sampler: RowSampler) -> None:
         self._rows = rows
-        self._states: dict[int, RowState] = {}
-        self._sampler = BatchSampler(eos_token_ids)
+        self._sampler = sampler
 
     def start(self, start: RowStart) -> None:
         """See ``Finisher``."""
         prompt, output = start.tokens[: start.prompt_length], start.tokens[start.prompt_length :]
-        self._states[start.row] = RowState(start.params, start.sample, prompt, output)
+        self._sampler.start(start.row, start.params, start.sample, prompt, output)
 
     def end(self, row: int) -> None:
         """See ``Finisher``."""
-        self._states.pop(row, None)
+        self._sampler.end(row)
 
     def finish(self, work: list[RowWork], results: Floats) -> StepOutput:
         """See ``Finisher``; ``results`` are logits ``[R, V]``."""
         output = StepOutput()
-        sampling: list[RowWork] = []
+        rows: list[int] = []
         places: list[int] = []
-        for item, rows in with_results(work):
-            if item.logits is Logits.ALL:
-                self._prompt_logprobs(item, results[rows], output)
+        end = 0
+        for item in work:
+            if item.logits is Logits.LAST:
+                end += 1
+            elif item.logits is Logits.ALL:
+                end += item.count
+                self._prompt_logprobs(item, results[end - item.count : end], output)
             if item.samples:
-                sampling.append(item)
-                places.append(rows.stop - 1)
-        if sampling:
-            wanted = results if len(places) == len(results) else results[places]
-            self._sample(sampling, wanted, output)
+                rows.append(item.row)
+                places.append(end - 1)
+        if rows:
+            self._sample(rows, results, places, output)
         return output
 
-    def _sample(self, work: list[RowWork], logits: Floats, output: StepOutput) -> None:
-        states = [self._states[item.row] for item in work]
-        for item, state, drawn in zip(work, states, self._sampler.sample(logits, states), strict=True):
-            if drawn.token < 0:
-                output.errors[item.row] = NOT_FINITE
-                continue
-            self._rows.append(item.row, drawn.token)
-            state.accept(drawn.token)
-            output.tokens[item.row] = drawn.token
-            output.logprobs[item.row] = drawn.logprob
+    def _sample(self, rows: list[int], logits: Floats, places: list[int], output: StepOutput) -> None:
+        tokens, logprobs = self._sampler.sample(rows, logits, places)
+        if min(tokens) < 0:
+            output.errors |= {row: NOT_FINITE for row, token in zip(rows, tokens, strict=True) if token < 0}
+            drawn = [token >= 0 for token in tokens]
+            rows, tokens = list(compress(rows, drawn)), list(compress(tokens, drawn))
+            logprobs = list(compress(logprobs, drawn))
+        self._rows.append(rows, tokens)
+        output.tokens = dict(zip(rows, tokens, strict=True))
+        output.logprobs = dict(zip(rows, logprobs, strict=True))
 
     def _prompt_logprobs(self, item: RowWork, logits: Floats, output: StepOutput) -> None:
         """Log-softmax of each next prompt token; the chunk's last token may have none."""
@@ -132,6 +134,6 @@ def with_results(work: list[RowWork]) -> Iterator[tuple[RowWork, slice]]:
     """Each work item with its own part of the results."""
     place = 0
     for item in work:
-        count = {Logits.NONE: 0, Logits.LAST: 1, Logits.ALL: item.count}[item.logits]
+        count = item.count if item.logits is Logits.ALL else int(item.logits is Logits.LAST)
         yield item, slice(place, place + count)
         place += count

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from runtime.executors.base import Capabilities, StepHandle
 from runtime.executors.finishers import Finisher, ScoreReader, TokenSampler
 from runtime.executors.rows import RowTable, StepInputs
+from runtime.sampling import NumpySampler, RowSampler
 from runtime.scheduler.plan import StepOutput, StepPlan
 
 
@@ -61,6 +62,7 @@ class HostExecutor:
         max_logit_rows: Rows of logits that the model can return from one step.
         max_sequence_tokens: Tokens of one row.
         prefix_sharing: Rows may share blocks of the model's pool.
+        sampler: Draws the tokens; ``None`` draws them with NumPy.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class HostExecutor:
         max_logit_rows: int,
         max_sequence_tokens: int,
         prefix_sharing: bool = True,
+        sampler: RowSampler | None = None,
     ) -> None:
         self.model = model
         self.capabilities = Capabilities(
@@ -84,7 +87,9 @@ class HostExecutor:
             prefix_sharing=prefix_sharing,
         )
         self._rows = RowTable(max_rows, max_sequence_tokens, model.block_size)
-        self._finisher: Finisher = ScoreReader() if model.scores else TokenSampler(self._rows, eos_token_ids)
+        self._finisher: Finisher = (
+            ScoreReader() if model.scores else TokenSampler(self._rows, sampler or NumpySampler(eos_token_ids))
+        )
 
     def submit(self, plan: StepPlan) -> StepHandle:
         """See ``Executor``."""
@@ -96,7 +101,8 @@ class HostExecutor:
         if plan.block_copies:
             self.model.copy_blocks(plan.block_copies)
         for item in plan.work:
-            self._rows.extend(item.row, item.new_blocks)
+            if item.new_blocks:
+                self._rows.extend(item.row, item.new_blocks)
         results = self.model.forward(self._rows.pack(plan))
         self._rows.advance(plan.work)
         return _Done(self._finisher.finish(plan.work, results))

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from runtime.bundle.bundle import MODEL_FILE
-from runtime.executors.ort_session import make_pools, open_session, zeros
+from runtime.executors.bound_tensors import BoundInput, BoundOutput
+from runtime.executors.ort_session import element_type, make_pools, open_session, zeros
 from runtime.executors.rows import StepInputs
 from runtime.native import library_path
+
+_STEP_INPUTS = {
+    "token_ids": np.int64,
+    "cu_seqlens": np.int32,
+    "past_lens": np.int32,
+    "block_table": np.int32,
+    "logits_rows": np.int64,
+}
 
 
 class OrtModel:
@@ -42,23 +50,17 @@ class OrtModel:
         self._results = zeros((max_logit_rows, *self._head.shape[1:]), np.float32)
         self._binding = self._session.io_binding()
         for name, pool in self._pools.items():
-            self._binding.bind_input(name, "cpu", 0, pool.dtype, pool.shape, pool.ctypes.data)
-            self._binding.bind_output(f"{name}_out", "cpu", 0, pool.dtype, pool.shape, pool.ctypes.data)
+            kind = element_type(pool)
+            self._binding.bind_input(name, "cpu", 0, kind, pool.shape, pool.ctypes.data)
+            self._binding.bind_output(f"{name}_out", "cpu", 0, kind, pool.shape, pool.ctypes.data)
+        self._inputs = {name: BoundInput(self._binding, name, dtype) for name, dtype in _STEP_INPUTS.items()}
+        self._output = BoundOutput(self._binding, self._head.name, self._results)
 
     def forward(self, inputs: StepInputs) -> npt.NDArray[np.float32]:
         """See ``HostModel``."""
-        arrays: dict[str, npt.NDArray[Any]] = {
-            "token_ids": inputs.token_ids,
-            "cu_seqlens": inputs.cu_seqlens,
-            "past_lens": inputs.past_lens,
-            "block_table": inputs.block_table,
-            "logits_rows": inputs.logits_rows,
-        }
-        # NOTE: bound by address: ``arrays`` keeps the buffers alive until the run is over.
-        for name, array in arrays.items():
-            self._binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        results = self._results[: len(inputs.logits_rows)]
-        self._binding.bind_output(self._head.name, "cpu", 0, results.dtype, results.shape, results.ctypes.data)
+        for name, bound in self._inputs.items():
+            bound.fill(getattr(inputs, name))
+        results = self._output.rows(len(inputs.logits_rows))
         self._session.run_with_iobinding(self._binding)
         return results
 

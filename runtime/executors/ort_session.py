@@ -12,7 +12,9 @@ import onnxruntime as ort
 
 Pool = npt.NDArray[Any]
 
-_ELEMENT_TYPES = {"tensor(float16)": np.float16, "tensor(float)": np.float32}
+# NOTE: NumPy has no bfloat16: such pools hold its bits, and are bound by ONNX's own number for the type.
+_ELEMENT_TYPES = {"tensor(float16)": np.float16, "tensor(float)": np.float32, "tensor(bfloat16)": np.uint16}
+_BFLOAT16 = 16
 _CACHES = ("k_cache_", "v_cache_")
 
 
@@ -40,12 +42,20 @@ def open_session(model: Path, *, threads: int, spinning: bool, custom_ops: Path 
 
 
 def make_pools(session: ort.InferenceSession, blocks: int) -> dict[str, Pool]:
-    """Zeros for each KV cache among the session's inputs, by name; ``blocks`` is their first dimension."""
+    """Zeros for each KV cache among the session's inputs, by name; ``blocks`` is their first dimension.
+
+    Those of bfloat16 caches are uint16 arrays; ``element_type`` is what to bind them as.
+    """
     return {
         value.name: zeros((blocks, *value.shape[1:]), _ELEMENT_TYPES[value.type])
         for value in session.get_inputs()
         if value.name.startswith(_CACHES)
     }
+
+
+def element_type(pool: Pool) -> npt.DTypeLike | int:
+    """What to bind a pool as: its dtype, or ONNX's number for bfloat16."""
+    return _BFLOAT16 if pool.dtype == np.uint16 else pool.dtype
 
 
 def zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Pool:

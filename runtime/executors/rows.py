@@ -64,34 +64,41 @@ class RowTable:
         self.blocks[row, count : count + len(blocks)] = blocks
         self.block_counts[row] = count + len(blocks)
 
-    def append(self, row: int, token: int) -> None:
-        """The row's next token is ``token``."""
-        self.tokens[row, self.lengths[row]] = token
-        self.lengths[row] += 1
+    def append(self, rows: int | list[int], tokens: int | list[int]) -> None:
+        """The next token of a row, or of each of several different ones."""
+        self.tokens[rows, self.lengths[rows]] = tokens
+        self.lengths[rows] += 1
 
     def pack(self, plan: StepPlan) -> StepInputs:
         """Inputs of the plan's work, whose new blocks are already in the table. Does not advance the rows."""
-        rows = np.array([item.row for item in plan.work], dtype=np.int64)
-        counts = np.array([item.count for item in plan.work], dtype=np.int64)
+        rows = np.array([item.row for item in plan.work])
         past = self.computed[rows]
+        width = int(self.block_counts[rows].max())
+        block_table = self.blocks[:, :width].take(rows, axis=0)
+        if all(item.count == 1 and item.logits is Logits.LAST for item in plan.work):
+            return StepInputs(
+                token_ids=self.tokens[rows, past],
+                cu_seqlens=np.arange(len(rows) + 1, dtype=np.int32),
+                past_lens=past,
+                block_table=block_table,
+                logits_rows=np.arange(len(rows)),
+            )
+        counts = np.array([item.count for item in plan.work])
         cu_seqlens = np.zeros(len(rows) + 1, dtype=np.int32)
         np.cumsum(counts, out=cu_seqlens[1:])
         starts = cu_seqlens[:-1].astype(np.int64)
-        offsets = np.arange(cu_seqlens[-1], dtype=np.int64) - np.repeat(starts, counts)
-        token_ids = self.tokens[np.repeat(rows, counts), np.repeat(past, counts) + offsets]
-        width = int(self.block_counts[rows].max())
+        offsets = np.arange(cu_seqlens[-1]) - np.repeat(starts, counts)
         return StepInputs(
-            token_ids=token_ids,
+            token_ids=self.tokens[np.repeat(rows, counts), np.repeat(past, counts) + offsets],
             cu_seqlens=cu_seqlens,
             past_lens=past,
-            block_table=np.ascontiguousarray(self.blocks[rows, :width]),
+            block_table=block_table,
             logits_rows=_logits_rows(plan.work, starts),
         )
 
     def advance(self, work: list[RowWork]) -> None:
         """The work has run: its tokens are in the KV cache."""
-        for item in work:
-            self.computed[item.row] += item.count
+        self.computed[[item.row for item in work]] += np.array([item.count for item in work], dtype=np.int32)
 
 
 def _logits_rows(work: list[RowWork], starts: Int64) -> Int64:

@@ -38,6 +38,7 @@ _AVX2_FLAGS = ("-mavx2", "-mfma", "-mf16c")
 # GCC 12 warns of its own AVX-512 header (bug 105593).
 _AVX512_FLAGS = (*_AVX2_FLAGS, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-Wno-uninitialized")
 _KERNELS = "kernels.cc"
+_LINEAR_KERNELS = "linear_kernels.cc"
 # Zig would take the build machine for the target: an old glibc and a baseline processor run everywhere.
 _ZIG_FLAGS = ("-fno-sanitize=all", "-mcpu=baseline")
 _GLIBC = "2.28"
@@ -84,11 +85,17 @@ def build_library(output: Path, jobs: int = 2) -> Path:
 def _units() -> list[tuple[Path, tuple[str, ...]]]:
     """Translation units with their own flags; the kernels once per instruction set."""
     units: list[tuple[Path, tuple[str, ...]]] = []
-    kernels = SOURCES / _KERNELS
+    kernels, linear = SOURCES / _KERNELS, SOURCES / _LINEAR_KERNELS
     if platform.machine().lower() in {"x86_64", "amd64"}:
-        units += [(kernels, (*_AVX512_FLAGS, "-DPEREGRINE_AVX512")), (kernels, (*_AVX2_FLAGS, "-DPEREGRINE_AVX2"))]
-    units.append((kernels, ()))
-    units += [(source, ()) for source in sorted(SOURCES.glob("*.cc")) if source.name != _KERNELS]
+        avx512, avx2 = (*_AVX512_FLAGS, "-DPEREGRINE_AVX512"), (*_AVX2_FLAGS, "-DPEREGRINE_AVX2")
+        units += [(kernels, (*avx512, "-mavx512bf16", "-DPEREGRINE_BFLOAT_DOT")), (kernels, avx512), (kernels, avx2)]
+        units += [
+            (linear, (*avx512, "-mavx512vnni")),
+            (linear, (*avx2, "-mavxvnni", "-DPEREGRINE_VNNI")),
+            (linear, avx2),
+        ]
+    units += [(kernels, ()), (linear, ())]
+    units += [(source, ()) for source in sorted(SOURCES.glob("*.cc")) if source not in (kernels, linear)]
     return units
 
 

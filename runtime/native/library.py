@@ -7,8 +7,8 @@ import os
 from functools import cache
 from pathlib import Path
 
-ABI_VERSION = 1
-ISAS = ("avx512", "avx2", "portable")
+ABI_VERSION = 2
+ISAS = ("avx512bf16", "avx512", "avx2", "portable")
 
 _LIBRARY = Path(__file__).with_name("libperegrine_ops.so")
 _ISA_VARIABLE = "PEREGRINE_CPU_ISA"
@@ -32,7 +32,7 @@ def library_path() -> Path:
 
 
 def active_isa() -> str:
-    """The instruction set whose kernels run: ``avx512``, ``avx2`` or ``portable``.
+    """The instruction set whose kernels run: ``avx512bf16``, ``avx512``, ``avx2`` or ``portable``.
 
     Raises:
         NativeLibraryError: ``PEREGRINE_CPU_ISA`` names one that this build or processor does not have, or the
@@ -72,7 +72,8 @@ def load_library() -> ctypes.CDLL:
             f"{path} has ABI version {found}, this code needs {ABI_VERSION}: run 'python -m runtime.native.build'"
         )
     library.peregrine_active_isa.restype = ctypes.c_char_p
-    for name in ("peregrine_has_isa", "peregrine_force_isa"):
+    library.peregrine_linear_isa.restype = ctypes.c_char_p
+    for name in ("peregrine_has_isa", "peregrine_force_isa", "peregrine_force_linear_isa"):
         getattr(library, name).argtypes = [ctypes.c_char_p]
     for name in ("peregrine_to_half", "peregrine_to_float"):
         getattr(library, name).argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]

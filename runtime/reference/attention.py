@@ -7,6 +7,7 @@ on nothing but its own query and the keys and values it sees: not on the batch, 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from runtime.bundle.architecture import RopeScaling
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]
-Cache = npt.NDArray[np.float32] | npt.NDArray[np.float16]
+Cache = npt.NDArray[Any]
 
 
 def paged_attention(
@@ -47,7 +48,8 @@ def paged_attention(
 
     Args:
         qkv: ``[T, (num_heads + 2 * kv_num_heads) * head_dim]``: heads of Q, then of K, then of V.
-        k_cache: ``[num_blocks, kv_num_heads, block_size, head_dim]``, float32 or float16, written in place.
+        k_cache: ``[num_blocks, kv_num_heads, block_size, head_dim]``, float32, float16 or
+            ``ml_dtypes.bfloat16``, written in place.
         v_cache: Like ``k_cache``.
         cu_seqlens: ``[B + 1]`` prefix sums of new-token counts.
         past_lens: ``[B]`` tokens of each sequence that the cache holds already.

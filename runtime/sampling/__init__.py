@@ -3,5 +3,6 @@
 from runtime.sampling.batch import BatchSampler, SampledRow
 from runtime.sampling.philox import philox4x32, uniforms
 from runtime.sampling.reference import sample_row
+from runtime.sampling.row_sampler import NumpySampler, RowSampler
 
-__all__ = ["BatchSampler", "SampledRow", "philox4x32", "sample_row", "uniforms"]
+__all__ = ["BatchSampler", "NumpySampler", "RowSampler", "SampledRow", "philox4x32", "sample_row", "uniforms"]

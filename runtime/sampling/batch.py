@@ -11,9 +11,13 @@ from runtime.request import SamplingParams
 from runtime.sampling.philox import uniforms
 from runtime.sampling.reference import FORBIDDEN, LARGEST_LOGIT, MASKED_EOS, draw, eos_growth
 from runtime.sampling.row_state import RowState
+from runtime.sampling.weights import weights_below
 
-_CANDIDATE_WEIGHTS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, -1.0)
-"""Falling thresholds on ``exp(z - max z)`` that candidates for top-p and top-k are sought above."""
+_REACHES = (2.5, 5.0, 8.0, 12.0, np.inf)
+"""How far below the largest logit candidates for top-p and top-k are sought, until there are enough."""
+
+_LOGITS_AT_ONCE = 2**16
+"""What is worked on together stays in the processor's cache."""
 
 Logits = npt.NDArray[np.float32]
 
@@ -37,7 +41,6 @@ class BatchSampler:
 
     def __init__(self, eos_token_ids: frozenset[int]) -> None:
         self._eos = np.array(sorted(eos_token_ids), dtype=np.int64)
-        self._scratch = np.empty((0, 0), dtype=np.float32)
 
     def sample(self, logits: Logits, rows: list[RowState]) -> list[SampledRow]:
         """Draw a token for each row.
@@ -54,29 +57,30 @@ class BatchSampler:
         self._penalise(logits, rows)
         self._adjust_eos(logits, rows)
         self._temper(logits, rows)
+        group = max(1, _LOGITS_AT_ONCE // logits.shape[1])
+        return [
+            drawn
+            for first in range(0, len(rows), group)
+            for drawn in self._draw(logits[first : first + group], rows[first : first + group])
+        ]
+
+    @staticmethod
+    def _draw(logits: Logits, rows: list[RowState]) -> list[SampledRow]:
         tokens = logits.argmax(axis=1)
         best = np.take_along_axis(logits, tokens[:, None], axis=1)
-        weights = self._weights(logits, best)
-        totals = weights.sum(axis=1)
+        weights = weights_below(logits - best)
+        totals = weights.sum(axis=1, dtype=np.float64)
         finite = np.isfinite(totals)
         drawn = [index for index, row in enumerate(rows) if not row.greedy and finite[index]]
         if drawn:
-            for index, uniform in zip(drawn, _uniforms([rows[i] for i in drawn]), strict=True):
-                row = rows[index]
-                tokens[index] = _draw(logits[index], weights[index], totals[index], row, float(uniform))
+            for index, uniform in zip(drawn, _uniforms([rows[i] for i in drawn]).tolist(), strict=True):
+                tokens[index] = _invert(logits[index], weights[index], float(totals[index]), rows[index], uniform)
         chosen = np.take_along_axis(logits, tokens[:, None], axis=1)
-        logprobs = (chosen - best)[:, 0].astype(np.float64) - np.log(totals.astype(np.float64))
+        logprobs = (chosen - best)[:, 0].astype(np.float64) - np.log(totals)
         return [
             SampledRow(token, logprob) if ok else SampledRow(-1, 0.0)
             for token, logprob, ok in zip(tokens.tolist(), logprobs.tolist(), finite.tolist(), strict=True)
         ]
-
-    def _weights(self, logits: Logits, best: Logits) -> Logits:
-        if self._scratch.shape[0] < logits.shape[0] or self._scratch.shape[1:] != logits.shape[1:]:
-            self._scratch = np.empty_like(logits)
-        weights = self._scratch[: logits.shape[0]]
-        np.subtract(logits, best, out=weights)
-        return np.exp(weights, out=weights)
 
     @staticmethod
     def _constrain(logits: Logits, rows: list[RowState]) -> None:
@@ -122,29 +126,25 @@ def _uniforms(rows: list[RowState]) -> npt.NDArray[np.float64]:
     return uniforms(seeds, samples, positions)
 
 
-def _draw(z: Logits, weights: Logits, total: np.float32, row: RowState, uniform: float) -> int:
+def _invert(z: Logits, weights: Logits, total: float, row: RowState, uniform: float) -> int:
     if not row.filtered:
         return draw(weights, uniform)
     kept = _survivors(z, weights, total, row.params)
     return int(kept[draw(weights[kept], uniform)])
 
 
-def _survivors(z: Logits, weights: Logits, total: np.float32, params: SamplingParams) -> npt.NDArray[np.int64]:
-    """As the reference's, without an ordering of token ids: only values are sorted, and only likely ones."""
-    limit = params.top_p * float(total)
-    for threshold in _CANDIDATE_WEIGHTS:
-        candidates = np.flatnonzero(weights > threshold)
+def _survivors(z: Logits, weights: Logits, total: float, params: SamplingParams) -> npt.NDArray[np.int64]:
+    """As the reference's, but only likely tokens are sorted."""
+    limit = params.top_p * total
+    best = z.max()
+    for reach in _REACHES:
+        candidates = np.flatnonzero(z >= best - np.float32(reach))
         if 0 < params.top_k <= len(candidates) or float(weights[candidates].sum(dtype=np.float64)) > limit:
             break
-    falling = np.sort(weights[candidates])[::-1]
-    mass = np.cumsum(falling, dtype=np.float64)
+    ranked = candidates[np.argsort(-z[candidates], kind="stable")]  # of equal logits the lower ids rank first
+    mass = np.cumsum(weights[ranked], dtype=np.float64)
     count = 1 + int(np.searchsorted(mass[:-1], limit, side="right"))
     if params.top_k > 0:
         count = min(count, params.top_k)
-    values = z[candidates]
-    lowest = np.partition(values, len(values) - count)[len(values) - count]
-    kept = values > lowest
-    equals = np.flatnonzero(values == lowest)
-    kept[equals[: count - int(kept.sum())]] = True  # of equal logits the lower ids rank first
-    survivors: npt.NDArray[np.int64] = candidates[kept]
+    survivors: npt.NDArray[np.int64] = np.sort(ranked[:count])
     return survivors

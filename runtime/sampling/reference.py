@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.request import SamplingParams
+from runtime.sampling.weights import weights_below
 
 MASKED_EOS = np.float32(-1e7)
 """Logit of an EOS token before ``min_new_tokens``."""
@@ -61,14 +62,14 @@ def eos_growth(params: SamplingParams, generated: int) -> np.float32:
     return np.float32(math.expm1(min(exponent, _LARGEST_EXPONENT)))
 
 
-def weigh(z: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], np.float32]:
-    """Unnormalised softmax: ``exp(z - max z)`` and its sum, both float32."""
-    weights = np.exp(z - z.max())
-    return weights, weights.sum()
+def weigh(z: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], float]:
+    """Unnormalised softmax: ``exp(z - max z)`` float32 ``[V]``, and its exact sum."""
+    weights = weights_below(z - z.max())
+    return weights, float(weights.sum(dtype=np.float64))
 
 
 def survivors(
-    z: npt.NDArray[np.float32], weights: npt.NDArray[np.float32], total: np.float32, params: SamplingParams
+    z: npt.NDArray[np.float32], weights: npt.NDArray[np.float32], total: float, params: SamplingParams
 ) -> npt.NDArray[np.int64]:
     """Token ids that may be drawn, ascending.
 
@@ -78,7 +79,7 @@ def survivors(
     order = np.argsort(-z, kind="stable")
     mass = np.cumsum(weights[order], dtype=np.float64)
     before = np.concatenate(([0.0], mass[:-1]))
-    kept = before <= params.top_p * float(total)
+    kept = before <= params.top_p * total
     if params.top_k > 0:
         kept[params.top_k :] = False
     return np.sort(order[kept])
@@ -111,4 +112,4 @@ def sample_row(
     weights, total = weigh(z)
     kept = survivors(z, weights, total, params)
     token = int(kept[draw(weights[kept], uniform)])
-    return token, float(z[token] - z.max()) - float(np.log(np.float64(total)))
+    return token, float(z[token] - z.max()) - math.log(total)

@@ -19,18 +19,24 @@ class TokenCounts:
         self._tokens = np.fromiter(counted, dtype=np.int64, count=len(counted))
         self._counts = np.fromiter(counted.values(), dtype=np.int64, count=len(counted))
 
-    def add(self, token: int) -> None:
-        """Count one more occurrence."""
+    def __len__(self) -> int:
+        return len(self._place)
+
+    def add(self, token: int) -> bool:
+        """Count one more occurrence; returns whether the arrays had to move to grow."""
         place = self._place.get(token)
+        moved = False
         if place is None:
             place = self._place[token] = len(self._place)
             if place == len(self._tokens):
                 grown = max(16, 2 * place)
                 self._tokens = np.resize(self._tokens, grown)
                 self._counts = np.resize(self._counts, grown)
+                moved = True
             self._tokens[place] = token
             self._counts[place] = 0
         self._counts[place] += 1
+        return moved
 
     @property
     def tokens(self) -> npt.NDArray[np.int64]:

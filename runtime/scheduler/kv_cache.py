@@ -63,9 +63,9 @@ class KvCache:
 
     def extend(self, sequence: Sequence, tokens: int) -> list[int] | None:
         """Let ``sequence`` hold ``tokens`` tokens; returns the added blocks, or ``None`` if there are too few."""
-        needed = blocks_for(tokens, self.block_size) - len(sequence.blocks)
-        if needed <= 0:
+        if tokens <= len(sequence.blocks) * self.block_size:
             return []
+        needed = blocks_for(tokens, self.block_size) - len(sequence.blocks)
         if needed > self.available:
             return None
         added = [self._take() for _ in range(needed)]

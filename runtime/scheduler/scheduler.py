@@ -122,9 +122,8 @@ class Scheduler:
     def plan(self) -> Step | None:
         """Reserve blocks and rows for the next step; ``None`` when there is nothing to run now."""
         draft = Draft(self.config.max_step_tokens, self.config.max_logit_rows - self.config.max_rows)
-        decodes = [sequence for sequence in self.running if sequence.decoding]
-        prefills = [sequence for sequence in self.running if not sequence.decoding]
-        for sequence in decodes + prefills:
+        decodes_first = sorted(self.running, key=lambda sequence: not sequence.decoding)
+        for sequence in decodes_first:
             if sequence.row != NO_ROW and self._ready(sequence):
                 self._schedule(sequence, draft)
         self._admit(draft)
@@ -149,8 +148,8 @@ class Scheduler:
                 emissions.append(Emission(sequence, -1, 0.0, sequence.finish, output.errors[work.row]))
                 continue
             self.counters.computed_tokens += work.count
-            if epoch == sequence.started:
-                sequence.prompt_logprobs += output.prompt_logprobs.get(work.row, [])
+            if epoch == sequence.started and work.row in output.prompt_logprobs:
+                sequence.prompt_logprobs += output.prompt_logprobs[work.row]
             if epoch == sequence.epoch:
                 sequence.committed += work.count
                 self.kv.publish(sequence)

@@ -51,12 +51,12 @@ class Sequence:
     @property
     def prompt_length(self) -> int:
         """Tokens of the prompt."""
-        return self.group.prompt_length
+        return len(self.group.prompt)
 
     @property
     def generated(self) -> int:
         """Committed output tokens."""
-        return len(self.tokens) - self.group.prompt_length
+        return len(self.tokens) - len(self.group.prompt)
 
     @property
     def remaining(self) -> int:
@@ -66,7 +66,8 @@ class Sequence:
     @property
     def decoding(self) -> bool:
         """Whether its prompt is through and only its newest token is to be run."""
-        return self.remaining <= 1 and self.generated + self.pending > 0
+        known = len(self.tokens) + self.pending
+        return known - self.computed <= 1 and known > len(self.group.prompt)
 
     @property
     def finished(self) -> bool:

@@ -69,25 +69,26 @@ class GenerateResource(Resource):
 
 
 class EventStream:
-    """The frames of a running generation, one per token."""
+    """The frames of a running generation, one per token; what has come since the last chunk is one chunk."""
 
-    __slots__ = ("_broken", "_frames", "_generation", "_prompt_tokens")
+    __slots__ = ("_broken", "_events", "_generation", "_prompt_tokens")
 
     def __init__(self, generation: Generation, events: list[TokenEvent]) -> None:
         self._generation = generation
         self._prompt_tokens = len(generation.request.prompt)
-        self._frames = self._encode(events)
+        self._events = events
         self._broken = False
 
     def __aiter__(self) -> EventStream:
         return self
 
     async def __anext__(self) -> bytes:
-        if not self._frames:
+        events, self._events = self._events, []
+        if not events:
             if self._broken or self._generation.done:
                 raise StopAsyncIteration
             try:
-                self._frames = self._encode(await self._generation.events())
+                events = await self._generation.events()
             except ClientGoneError:
                 raise StopAsyncIteration from None
             except Exception:
@@ -96,11 +97,7 @@ class EventStream:
                 self._broken = True
                 tokens = sum(self._generation.counts)
                 return failure_frame("internal error", tokens, self._prompt_tokens)
-        return self._frames.pop()
-
-    def _encode(self, events: list[TokenEvent]) -> list[bytes]:
-        """The frames, last one first."""
-        return [event_frame(event, self._prompt_tokens) for event in reversed(events)]
+        return b"".join([event_frame(event, self._prompt_tokens) for event in events])
 
 
 def _raise_failure(events: list[TokenEvent], *, tokens_count: bool) -> None:

@@ -22,10 +22,14 @@ OrtStatus* PagedAttention<kCache>::compute(Context& context) const {
   void* output = nullptr;
   if (OrtStatus* status = context.output(0, dims, 2, &output)) return status;
   if (inputs.tokens == 0) return nullptr;
-  return run_attention(context, attributes_, inputs, kCache == kHalf, static_cast<float*>(output));
+  constexpr CacheType kType = kCache == kFloat  ? CacheType::kFloat
+                              : kCache == kHalf ? CacheType::kHalf
+                                                : CacheType::kBfloat;
+  return run_attention(context, attributes_, inputs, kType, static_cast<float*>(output));
 }
 
 template class PagedAttention<kFloat>;
 template class PagedAttention<kHalf>;
+template class PagedAttention<kBfloat>;
 
 }  // namespace peregrine

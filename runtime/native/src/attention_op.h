@@ -26,5 +26,6 @@ class PagedAttention {
 
 extern template class PagedAttention<kFloat>;
 extern template class PagedAttention<kHalf>;
+extern template class PagedAttention<kBfloat>;
 
 }  // namespace peregrine

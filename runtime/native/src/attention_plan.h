@@ -9,9 +9,10 @@
 
 namespace peregrine {
 
-// Consecutive new tokens of a sequence with all query heads of one KV head.
+// Consecutive new tokens of a sequence with all query heads of one KV head or of several.
 struct QueryBlock {
-  int64_t sequence, kv_head;
+  int64_t sequence;
+  int64_t kv_head, heads;       // KV heads
   int64_t first_token, tokens;  // of the sequence's new tokens
   int64_t first_position;       // of the first token
   int64_t first_split, splits;  // of the keys that any of its rows sees
@@ -35,8 +36,12 @@ class AttentionPlan {
   void place(Carver* carver);
   void fill();
 
+  // Whether the sequence's new tokens make more than one query block.
+  bool is_long(int64_t sequence) const { return inputs_.new_tokens(sequence) > block_tokens_; }
+  bool any_long() const { return longest_ > block_tokens_; }
+
   int64_t group() const { return group_; }
-  int64_t max_rows() const { return block_tokens_ * group_; }
+  int64_t max_rows() const { return block_tokens_ * group_ * block_heads_; }
   int64_t total_cost() const { return total_cost_; }
   int64_t item_count() const { return item_count_; }
   int64_t part_count() const { return part_count_; }
@@ -56,10 +61,11 @@ class AttentionPlan {
   template <class Visit>
   void each_block(Visit visit) const;
   int64_t pieces(const QueryBlock& block) const;
+  int64_t choose_heads() const;
 
   const AttentionInputs& inputs_;
   const int64_t kv_heads_, group_, head_dim_, window_, workers_;
-  int64_t block_tokens_ = 1;
+  int64_t longest_ = 1, block_tokens_ = 1, block_heads_ = 1;
   int64_t total_cost_ = 0, block_count_ = 0, item_count_ = 0, part_count_ = 0;
   QueryBlock* blocks_ = nullptr;
   WorkItem* items_ = nullptr;

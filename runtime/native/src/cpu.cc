@@ -17,9 +17,9 @@ struct Leaf {
   unsigned a = 0, b = 0, c = 0, d = 0;
 };
 
-Leaf cpuid(unsigned leaf) {
+Leaf cpuid(unsigned leaf, unsigned part = 0) {
   Leaf out;
-  __get_cpuid_count(leaf, 0, &out.a, &out.b, &out.c, &out.d);
+  __get_cpuid_count(leaf, part, &out.a, &out.b, &out.c, &out.d);
   return out;
 }
 
@@ -52,10 +52,28 @@ bool cpu_has_avx512() {
   return cpu_has_avx2() && all(enabled_state(), kZmmState) && all(cpuid(7).b, kFDqBwVl);
 }
 
+bool cpu_has_avx512_bfloat() {
+  constexpr unsigned kBfloat = bits({5});
+  return cpu_has_avx512() && cpuid(7).a >= 1 && all(cpuid(7, 1).a, kBfloat);
+}
+
+bool cpu_has_avx_vnni() {
+  constexpr unsigned kAvxVnni = bits({4});
+  return cpu_has_avx2() && cpuid(7).a >= 1 && all(cpuid(7, 1).a, kAvxVnni);
+}
+
+bool cpu_has_avx512_vnni() {
+  constexpr unsigned kVnni = bits({11});
+  return cpu_has_avx512() && all(cpuid(7).c, kVnni);
+}
+
 #else
 
 bool cpu_has_avx2() { return false; }
 bool cpu_has_avx512() { return false; }
+bool cpu_has_avx512_bfloat() { return false; }
+bool cpu_has_avx_vnni() { return false; }
+bool cpu_has_avx512_vnni() { return false; }
 
 #endif
 

@@ -13,6 +13,7 @@ namespace {
 // Widest first.
 const Kernels* const kAll[] = {
 #if defined(__x86_64__)
+    &kAvx512BfloatKernels,
     &kAvx512Kernels,
     &kAvx2Kernels,
 #endif
@@ -21,6 +22,7 @@ const Kernels* const kAll[] = {
 
 bool supported(const Kernels* kernels) {
 #if defined(__x86_64__)
+  if (kernels == &kAvx512BfloatKernels) return cpu_has_avx512_bfloat();
   if (kernels == &kAvx512Kernels) return cpu_has_avx512();
   if (kernels == &kAvx2Kernels) return cpu_has_avx2();
 #endif

@@ -1,20 +1,28 @@
 // What the shared library exports: RegisterCustomOps for onnxruntime, and a few functions for ctypes.
 #include "attention_op.h"
+#include "embedding_op.h"
 #include "isa.h"
+#include "linear_isa.h"
+#include "linear_op.h"
 #include "ort_abi.h"
+#include "sampling.h"
 #include "silu_mul_op.h"
 
 #define PEREGRINE_EXPORT extern "C" __attribute__((visibility("default")))
 
 namespace {
 
-constexpr int kAbiVersion = 1;
+constexpr int kAbiVersion = 2;
 constexpr const char* kDomain = "peregrine";
 
 constexpr peregrine::CustomOp<peregrine::PagedAttention<peregrine::kFloat>> kAttentionFloat;
 constexpr peregrine::CustomOp<peregrine::PagedAttention<peregrine::kHalf>> kAttentionHalf;
+constexpr peregrine::CustomOp<peregrine::PagedAttention<peregrine::kBfloat>> kAttentionBfloat;
 constexpr peregrine::CustomOp<peregrine::SiluMul> kSiluMul;
-constexpr const OrtCustomOp* kOps[] = {&kAttentionFloat, &kAttentionHalf, &kSiluMul};
+constexpr peregrine::CustomOp<peregrine::Linear> kLinear;
+constexpr peregrine::CustomOp<peregrine::QuantEmbedding> kQuantEmbedding;
+constexpr const OrtCustomOp* kOps[] = {&kAttentionFloat, &kAttentionHalf, &kAttentionBfloat,
+                                        &kSiluMul,       &kLinear,        &kQuantEmbedding};
 
 }  // namespace
 
@@ -51,6 +59,12 @@ PEREGRINE_EXPORT int peregrine_has_isa(const char* name) { return peregrine::fin
 // Switches this process to another instruction set; 0 if it is not there.
 PEREGRINE_EXPORT int peregrine_force_isa(const char* name) { return peregrine::force_kernels(name); }
 
+// The kernels that the linear op runs: avx512vnni, avxvnni, avx2 or portable.
+PEREGRINE_EXPORT const char* peregrine_linear_isa() { return peregrine::active_linear_kernels()->name; }
+
+// Switches this process to other kernels of the linear op, or with null back to the best; 0 if they are not there.
+PEREGRINE_EXPORT int peregrine_force_linear_isa(const char* name) { return peregrine::force_linear_kernels(name); }
+
 // binary16 <-> float32 as the cache uses them.
 PEREGRINE_EXPORT void peregrine_to_half(const float* input, uint16_t* output, size_t count) {
   peregrine::active_kernels()->to_half(input, output, count);
@@ -58,4 +72,10 @@ PEREGRINE_EXPORT void peregrine_to_half(const float* input, uint16_t* output, si
 
 PEREGRINE_EXPORT void peregrine_to_float(const uint16_t* input, float* output, size_t count) {
   peregrine::active_kernels()->to_float(input, output, count);
+}
+
+// Draws a token for each row of a batch; see sampling.h. 0 if memory ran out.
+PEREGRINE_EXPORT int peregrine_sample(const peregrine::SamplingBatch* batch, int threads, int64_t* tokens,
+                                      double* logprobs) {
+  return peregrine::sample_batch(*batch, threads, tokens, logprobs);
 }

@@ -61,7 +61,7 @@ namespace peregrine {
 // NOTE: below 18 onnxruntime never asks for GetMayInplace and GetAliasMap.
 constexpr uint32_t kApiVersion = 18;
 
-enum Element : int { kFloat = 1, kInt32 = 6, kHalf = 10 };
+enum Element : int { kFloat = 1, kUint8 = 2, kInt32 = 6, kInt64 = 7, kHalf = 10, kBfloat = 16 };
 enum Presence : int { kRequired = 0, kOptional = 1 };
 
 // Typed views of the table's entries, filled once by bind_ort().

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "kernels.h"
+
 namespace {
 
 constexpr int kLanes = 8;
@@ -19,6 +21,25 @@ inline Vec load(const uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128(rein
 inline void store(float* p, Vec x) { _mm256_storeu_ps(p, x); }
 inline void store(uint16_t* p, Vec x) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+// The nearest bfloat16, as a float; ties to even, a NaN stays one.
+inline Vec round_bfloat(Vec x) {
+  const __m256i bits = _mm256_castps_si256(x);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+  const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+  const Vec nan = _mm256_cmp_ps(x, x, _CMP_UNORD_Q);
+  const Vec chosen = _mm256_blendv_ps(_mm256_castsi256_ps(rounded), _mm256_castsi256_ps(quiet), nan);
+  return _mm256_and_ps(chosen, _mm256_castsi256_ps(_mm256_set1_epi32(-0x10000)));
+}
+inline Vec load(const peregrine::Bfloat* p) {
+  const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+}
+inline void store(peregrine::Bfloat* p, Vec x) {
+  const __m256i bits = _mm256_srli_epi32(_mm256_castps_si256(round_bfloat(x)), 16);
+  const __m128i packed = _mm_packus_epi32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256(bits, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), packed);
 }
 inline Vec add(Vec a, Vec b) { return _mm256_add_ps(a, b); }
 inline Vec sub(Vec a, Vec b) { return _mm256_sub_ps(a, b); }
@@ -38,6 +59,9 @@ inline Vec scale_exponent(Vec x, Vec n) {
   return _mm256_mul_ps(x, _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23)));
 }
 
+// x << 23: moves an exponent that was added to a large float into its place.
+inline Vec shift_to_exponent(Vec x) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(x), 23)); }
+
 inline float first_lane(Vec a) { return _mm256_cvtss_f32(a); }
 
 inline __m128 fold(Vec a) { return _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1)); }
@@ -54,13 +78,21 @@ inline float max_lanes(Vec a) {
   return _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps(x, x, 1)));
 }
 
-// p[0..3] <- the sums of a, b, c and d.
-inline void store_sums(float* p, Vec a, Vec b, Vec c, Vec d) {
-  const Vec ab = add(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-  const Vec cd = add(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
-  const Vec low = _mm256_shuffle_ps(ab, cd, _MM_SHUFFLE(1, 0, 1, 0));
-  const Vec high = _mm256_shuffle_ps(ab, cd, _MM_SHUFFLE(3, 2, 3, 2));
-  _mm_storeu_ps(p, fold(add(low, high)));
+// Lane j of rows[i] and lane i of rows[j] change places.
+inline void transpose(Vec (&rows)[kLanes]) {
+  Vec quads[kLanes];
+  for (int i = 0; i < kLanes; i += 4) {
+    const Vec a = _mm256_unpacklo_ps(rows[i], rows[i + 1]), b = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
+    const Vec c = _mm256_unpacklo_ps(rows[i + 2], rows[i + 3]), d = _mm256_unpackhi_ps(rows[i + 2], rows[i + 3]);
+    quads[i] = _mm256_shuffle_ps(a, c, _MM_SHUFFLE(1, 0, 1, 0));
+    quads[i + 1] = _mm256_shuffle_ps(a, c, _MM_SHUFFLE(3, 2, 3, 2));
+    quads[i + 2] = _mm256_shuffle_ps(b, d, _MM_SHUFFLE(1, 0, 1, 0));
+    quads[i + 3] = _mm256_shuffle_ps(b, d, _MM_SHUFFLE(3, 2, 3, 2));
+  }
+  for (int k = 0; k < 4; ++k) {
+    rows[k] = _mm256_permute2f128_ps(quads[k], quads[k + 4], 0x20);
+    rows[k + 4] = _mm256_permute2f128_ps(quads[k], quads[k + 4], 0x31);
+  }
 }
 
 }  // namespace

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "kernels.h"
+
 namespace {
 
 constexpr int kLanes = 16;
@@ -19,6 +21,23 @@ inline Vec load(const uint16_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(r
 inline void store(float* p, Vec x) { _mm512_storeu_ps(p, x); }
 inline void store(uint16_t* p, Vec x) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+// The nearest bfloat16, as a float; ties to even, a NaN stays one.
+inline Vec round_bfloat(Vec x) {
+  const __m512i bits = _mm512_castps_si512(x);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
+  const __m512i chosen = _mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), quiet);
+  return _mm512_castsi512_ps(_mm512_and_si512(chosen, _mm512_set1_epi32(-0x10000)));
+}
+inline Vec load(const peregrine::Bfloat* p) {
+  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+inline void store(peregrine::Bfloat* p, Vec x) {
+  const __m512i bits = _mm512_srli_epi32(_mm512_castps_si512(round_bfloat(x)), 16);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(bits));
 }
 inline Vec add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
 inline Vec sub(Vec a, Vec b) { return _mm512_sub_ps(a, b); }
@@ -38,6 +57,9 @@ inline Vec scale_exponent(Vec x, Vec n) {
   return _mm512_mul_ps(x, _mm512_castsi512_ps(_mm512_slli_epi32(biased, 23)));
 }
 
+// x << 23: moves an exponent that was added to a large float into its place.
+inline Vec shift_to_exponent(Vec x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(x), 23)); }
+
 inline float first_lane(Vec a) { return _mm512_cvtss_f32(a); }
 
 inline __m128 fold(Vec a) {
@@ -53,13 +75,28 @@ inline float sum_lanes(Vec a) {
 
 inline float max_lanes(Vec a) { return _mm512_reduce_max_ps(a); }
 
-// p[0..3] <- the sums of a, b, c and d.
-inline void store_sums(float* p, Vec a, Vec b, Vec c, Vec d) {
-  const Vec ab = add(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-  const Vec cd = add(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
-  const Vec low = _mm512_shuffle_ps(ab, cd, _MM_SHUFFLE(1, 0, 1, 0));
-  const Vec high = _mm512_shuffle_ps(ab, cd, _MM_SHUFFLE(3, 2, 3, 2));
-  _mm_storeu_ps(p, fold(add(low, high)));
+// Lane j of rows[i] and lane i of rows[j] change places.
+inline void transpose(Vec (&rows)[kLanes]) {
+  Vec pairs[kLanes];
+  for (int i = 0; i < kLanes; i += 4) {
+    const Vec a = _mm512_unpacklo_ps(rows[i], rows[i + 1]), b = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+    const Vec c = _mm512_unpacklo_ps(rows[i + 2], rows[i + 3]), d = _mm512_unpackhi_ps(rows[i + 2], rows[i + 3]);
+    pairs[i] = _mm512_shuffle_ps(a, c, _MM_SHUFFLE(1, 0, 1, 0));
+    pairs[i + 1] = _mm512_shuffle_ps(a, c, _MM_SHUFFLE(3, 2, 3, 2));
+    pairs[i + 2] = _mm512_shuffle_ps(b, d, _MM_SHUFFLE(1, 0, 1, 0));
+    pairs[i + 3] = _mm512_shuffle_ps(b, d, _MM_SHUFFLE(3, 2, 3, 2));
+  }
+  // pairs[4 g + k] holds, in its quarter q, column 4 q + k of the rows 4 g to 4 g + 3.
+  for (int k = 0; k < 4; ++k) {
+    const Vec low_even = _mm512_shuffle_f32x4(pairs[k], pairs[k + 4], _MM_SHUFFLE(2, 0, 2, 0));
+    const Vec low_odd = _mm512_shuffle_f32x4(pairs[k], pairs[k + 4], _MM_SHUFFLE(3, 1, 3, 1));
+    const Vec high_even = _mm512_shuffle_f32x4(pairs[k + 8], pairs[k + 12], _MM_SHUFFLE(2, 0, 2, 0));
+    const Vec high_odd = _mm512_shuffle_f32x4(pairs[k + 8], pairs[k + 12], _MM_SHUFFLE(3, 1, 3, 1));
+    rows[k] = _mm512_shuffle_f32x4(low_even, high_even, _MM_SHUFFLE(2, 0, 2, 0));
+    rows[k + 4] = _mm512_shuffle_f32x4(low_odd, high_odd, _MM_SHUFFLE(2, 0, 2, 0));
+    rows[k + 8] = _mm512_shuffle_f32x4(low_even, high_even, _MM_SHUFFLE(3, 1, 3, 1));
+    rows[k + 12] = _mm512_shuffle_f32x4(low_odd, high_odd, _MM_SHUFFLE(3, 1, 3, 1));
+  }
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "half.h"
+#include "kernels.h"
 
 namespace {
 
@@ -12,6 +13,7 @@ constexpr int kRowGroup = 3;
 
 typedef float Vec __attribute__((vector_size(16)));
 typedef int32_t Mask __attribute__((vector_size(16)));
+typedef uint32_t Bits __attribute__((vector_size(16)));
 
 inline Vec splat(float x) { return Vec{x, x, x, x}; }
 inline Vec load(const float* p) {
@@ -62,6 +64,25 @@ inline Vec load(const uint16_t* p) {
   return reinterpret_cast<Vec>(sign | select(exponent == 0, subnormal, select(exponent == 0x7c00, special, normal)));
 }
 
+// The nearest bfloat16, as a float; ties to even, a NaN stays one.
+inline Vec round_bfloat(Vec x) {
+  const Bits bits = reinterpret_cast<Bits>(x);
+  const Bits rounded = bits + 0x7fffu + (bits >> 16 & 1u);
+  const Mask quiet = reinterpret_cast<Mask>(bits | 0x400000u), nan = x != x;
+  return reinterpret_cast<Vec>(select(nan, quiet, reinterpret_cast<Mask>(rounded)) & -0x10000);
+}
+inline Vec load(const peregrine::Bfloat* p) {
+  Mask bits;
+  for (int i = 0; i < kLanes; ++i) bits[i] = static_cast<int32_t>(static_cast<uint32_t>(p[i]) << 16);
+  return reinterpret_cast<Vec>(bits);
+}
+inline void store(peregrine::Bfloat* p, Vec x) {
+  const Vec rounded = round_bfloat(x);
+  for (int i = 0; i < kLanes; ++i) p[i] = static_cast<peregrine::Bfloat>(bits_of(rounded[i]) >> 16);
+}
+// x << 23: moves an exponent that was added to a large float into its place.
+inline Vec shift_to_exponent(Vec x) { return reinterpret_cast<Vec>(reinterpret_cast<Bits>(x) << 23); }
+
 inline float first_lane(Vec a) { return a[0]; }
 inline float sum_lanes(Vec a) { return (a[0] + a[2]) + (a[1] + a[3]); }
 inline float max_lanes(Vec a) {
@@ -70,11 +91,10 @@ inline float max_lanes(Vec a) {
   return x > y ? x : y;
 }
 
-// p[0..3] <- the sums of a, b, c and d.
-inline void store_sums(float* p, Vec a, Vec b, Vec c, Vec d) {
-  const Vec low = Vec{a[0], b[0], c[0], d[0]} + Vec{a[2], b[2], c[2], d[2]};
-  const Vec high = Vec{a[1], b[1], c[1], d[1]} + Vec{a[3], b[3], c[3], d[3]};
-  store(p, low + high);
+// Lane j of rows[i] and lane i of rows[j] change places.
+inline void transpose(Vec (&rows)[kLanes]) {
+  const Vec a = rows[0], b = rows[1], c = rows[2], d = rows[3];
+  for (int i = 0; i < kLanes; ++i) rows[i] = Vec{a[i], b[i], c[i], d[i]};
 }
 
 }  // namespace

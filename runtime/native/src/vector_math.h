@@ -26,6 +26,25 @@ inline Vec exp2_of(Vec x) {
 
 inline float exp2_of(float x) { return first_lane(exp2_of(splat(x))); }
 
+// 2^x for x <= 0, for weights: relative error below 2e-7; exactly 1 at 0, and 0 from -127 down. The fraction's
+// polynomial is the minimax one of degree 5 with p(0) = 1.
+inline Vec exp2_weight(Vec x) {
+  x = max(splat(-127.0f), x);
+  // NOTE: the low bits of the sum are the rounded x + 127, a biased exponent.
+  const Vec rounder = splat(0x1.8p23f + 127.0f);
+  const Vec biased = add(x, rounder);
+  const Vec f = sub(x, sub(biased, rounder));
+  Vec p = splat(1.326472731307149e-3f);
+  p = fma(p, f, splat(9.671512991189957e-3f));
+  p = fma(p, f, splat(5.550733581185341e-2f));
+  p = fma(p, f, splat(2.4022242426872253e-1f));
+  p = fma(p, f, splat(6.931470036506653e-1f));
+  p = fma(p, f, splat(1.0f));
+  return mul(p, shift_to_exponent(biased));
+}
+
+inline float exp2_weight(float x) { return first_lane(exp2_weight(splat(x))); }
+
 // The product with log2(e) is split in two, so that large arguments lose nothing.
 inline Vec exp_of(Vec x) {
   x = min(splat(88.8f), max(splat(-88.0f), x));

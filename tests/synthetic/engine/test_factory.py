@@ -23,6 +23,7 @@ from runtime.engine.core import EngineCore
 from runtime.engine.factory import build_engine
 from runtime.executors.scripted import Script
 from runtime.messages import AddRequest
+from runtime.native import NativeLibraryError
 from runtime.request import SamplingParams
 from runtime.scheduler import Aggressive, FuturePeak
 
@@ -157,3 +158,18 @@ def test_the_prefix_cache_can_be_off(script: Path) -> None:
 def test_a_scripts_capacity_can_be_chosen(script: Path) -> None:
     assert scripted(script).limits.max_total_tokens == 8 * 64
     assert scripted(script, max_total_tokens=100).limits.max_total_tokens == 112, "whole blocks"
+
+
+def test_without_the_native_library_numpy_samples_the_same_tokens(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*args: object, **kwargs: object) -> None:
+        raise NativeLibraryError("the library is missing")
+
+    with_it, quiet = build_engine(EngineConfig(bundle=str(bundle), socket=""))
+    monkeypatch.setattr(factory, "NativeSampler", missing)
+    without_it, lines = build_engine(EngineConfig(bundle=str(bundle), socket=""))
+    assert [line for line in lines if line not in quiet] == [
+        "sampling without native code, which is slower: the library is missing"
+    ]
+    assert [token for token, _ in answer(without_it, [3, 4, 5])] == [token for token, _ in answer(with_it, [3, 4, 5])]

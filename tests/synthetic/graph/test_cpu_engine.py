@@ -54,7 +54,7 @@ def test_gelu_and_partial_rotation_are_options_of_the_same_graph(tmp_path: Path)
 @pytest.mark.parametrize(("precision", "bound"), [("fp32", 1e-6), ("import", 0.006)])
 def test_verification_measures_prefill_and_decode(tmp_path: Path, precision, bound: float) -> None:
     checkpoint = tiny_checkpoint(context_length=100)
-    compile_cpu(checkpoint, tmp_path, CpuOptions(precision=precision), lambda *_: None)
+    compile_cpu(checkpoint, tmp_path, CpuOptions(precision=precision, kv_dtype="float32"), lambda *_: None)
     seen: list[tuple[str, int, int]] = []
     result = verify_bundle(tmp_path, checkpoint, BLOCK_SIZE, lambda *event: seen.append(event))
     assert result.tokens == 500

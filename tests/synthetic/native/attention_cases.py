@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
@@ -19,7 +20,8 @@ from runtime.reference import paged_attention, rotary_tables
 
 Array = npt.NDArray[Any]
 
-_ELEMENTS = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}
+_ELEMENTS = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
+_DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 _TYPES = {
     "qkv": TensorProto.FLOAT,
     "cu_seqlens": TensorProto.INT32,
@@ -30,6 +32,7 @@ _TYPES = {
     "q_norm": TensorProto.FLOAT,
     "k_norm": TensorProto.FLOAT,
 }
+_CACHES = ("k_cache", "v_cache")
 _INPUTS = ("qkv", "k_cache", "v_cache", *list(_TYPES)[1:])
 
 
@@ -97,7 +100,7 @@ def random_call(
     for row, count in enumerate(counts):
         table[row, :count] = [free.pop() for _ in range(count)]
     shape = (sum(counts) + spare_blocks, layout.kv_num_heads, layout.block_size, layout.head_dim)
-    k_cache, v_cache = (np.full(shape, np.nan, layout.cache) for _ in range(2))
+    k_cache, v_cache = (np.full(shape, np.nan, _DTYPES[layout.cache]) for _ in range(2))
     for row, (_, past) in enumerate(lengths):
         for position in range(past):
             block, slot = table[row, position // layout.block_size], position % layout.block_size
@@ -125,18 +128,20 @@ def random_call(
 def run_op(op: ort.InferenceSession, feeds: dict[str, Array], **outputs: Array) -> Array:
     """Runs a session with each cache bound as input and output, unless `outputs` has another array for it."""
     binding = op.io_binding()
-    values = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in feeds.items()}
+    values = {name: ort.OrtValue.ortvalue_from_numpy(feeds[name]) for name in feeds if name not in _CACHES}
     for name, value in values.items():
         binding.bind_ortvalue_input(name, value)
-    for name in ("k_cache", "v_cache"):
-        given = outputs.get(name)
-        value = values[name] if given is None else ort.OrtValue.ortvalue_from_numpy(given)
-        binding.bind_ortvalue_output(f"{name}_out", value)
+    for name in _CACHES:
+        # NOTE: bound by address, for there is no other way to bind bfloat16 arrays.
+        for bind, suffix, array in (
+            (binding.bind_input, "", feeds[name]),
+            (binding.bind_output, "_out", outputs.get(name, feeds[name])),
+        ):
+            assert array.flags.c_contiguous
+            bind(f"{name}{suffix}", "cpu", 0, _ELEMENTS[array.dtype.name], array.shape, array.ctypes.data)
     binding.bind_output("out")
     op.run_with_iobinding(binding)
     # NOTE: what numpy() returns is a view that does not keep the memory alive.
-    for name in ("k_cache", "v_cache"):
-        feeds[name][...] = values[name].numpy()
     return binding.get_outputs()[-1].numpy().copy()
 
 

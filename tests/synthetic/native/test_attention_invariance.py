@@ -15,6 +15,10 @@ LAYOUTS = {
     "f32": Layout(num_heads=3, kv_num_heads=1, head_dim=32, block_size=16),
     "f16": Layout(num_heads=6, kv_num_heads=2, head_dim=16, block_size=8, cache="float16"),
     "odd-dim": Layout(num_heads=4, kv_num_heads=1, head_dim=20, block_size=32, cache="float16"),
+    "bf16": Layout(num_heads=9, kv_num_heads=3, head_dim=64, block_size=16, cache="bfloat16"),
+    "bf16-window": Layout(
+        num_heads=4, kv_num_heads=2, head_dim=20, block_size=8, sliding_window=90, softcap=20.0, cache="bfloat16"
+    ),
     "window": Layout(num_heads=7, kv_num_heads=1, head_dim=16, block_size=16, sliding_window=90),
     "options": Layout(num_heads=2, kv_num_heads=1, head_dim=16, softcap=20.0, norms=True, cache="float16"),
 }

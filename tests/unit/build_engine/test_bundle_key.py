@@ -22,7 +22,9 @@ def test_equal_builds_have_equal_names() -> None:
     assert bundle_name("m", "ab", PROFILE) == bundle_name("m", "ab", PROFILE)
 
 
-@pytest.mark.parametrize("change", [{"precision": "int8"}, {"kv_dtype": "float32"}, {"block_size": 32}])
+@pytest.mark.parametrize(
+    "change", [{"precision": "int8"}, {"rotate": True}, {"kv_dtype": "float32"}, {"block_size": 32}]
+)
 def test_every_choice_changes_the_name(change: dict[str, object]) -> None:
     assert bundle_name("m", "ab", PROFILE) != bundle_name("m", "ab", dataclasses.replace(PROFILE, **change))
 

@@ -101,20 +101,21 @@ def test_values_follow_the_plain_formula(tmp_path: Path, encoding: str) -> None:
     assert tensor.blocks().values.shape == (ROWS, COLUMNS // 32, 32)
 
 
-@pytest.mark.parametrize(("encoding", "bound"), [("q4_k", 510), ("q5_k", 510), ("q6_k", 254), ("iq4_nl", 1e6)])
-def test_imported_values_are_off_by_a_small_part_of_their_blocks_span(
-    tmp_path: Path, encoding: str, bound: float
-) -> None:
-    tensor, expected = random_tensor(tmp_path, encoding)
+@pytest.mark.parametrize(("encoding", "bits"), [("q4_k", 4), ("q5_k", 8), ("iq4_nl", 8)])
+def test_blocks_of_32_are_imported_exactly(tmp_path: Path, encoding: str, bits: int) -> None:
+    tensor, _ = random_tensor(tmp_path, encoding)
     matrix = quantise(tensor, "import")
-    assert matrix.bits == 8
-    levels = matrix.levels.astype(np.float64) - matrix.zero_points[..., None]
-    imported = (levels * matrix.scales[..., None]).reshape(ROWS, -1, 32)
+    assert (matrix.bits, matrix.group) == (bits, 32)
+    np.testing.assert_array_equal(matrix.float32(), tensor.float32())
+
+
+def test_blocks_of_16_are_rounded_to_255_levels_in_groups_of_32(tmp_path: Path) -> None:
+    tensor, expected = random_tensor(tmp_path, "q6_k")
+    matrix = quantise(tensor, "import")
+    assert (matrix.bits, matrix.group) == (8, 32)
     blocks = expected.reshape(ROWS, -1, 32)
-    span = np.maximum(blocks.max(axis=2), 0) - np.minimum(blocks.min(axis=2), 0)
-    if encoding == "q6_k":
-        span = 2 * np.abs(blocks).max(axis=2)
-    assert (np.abs(imported - blocks).max(axis=2) <= span / bound * 1.01 + 1e-6).all()
+    error = np.abs(matrix.float32().reshape(blocks.shape) - blocks).max(axis=2)
+    assert (error <= np.abs(blocks).max(axis=2) / 254 * 1.01 + 1e-6).all()
 
 
 @pytest.mark.parametrize("encoding", ["q4_k", "q5_k", "q6_k"])

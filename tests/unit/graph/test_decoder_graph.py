@@ -37,8 +37,22 @@ def test_inputs_and_outputs_are_the_step_contract(tmp_path: Path) -> None:
 
 def test_projections_are_fused_into_four_products_a_layer_and_a_head(tmp_path: Path) -> None:
     _, model = _compile(tiny_checkpoint(), tmp_path, precision="int8")
-    products = [(_attributes(node)["N"], _attributes(node)["K"]) for node in _nodes(model, "MatMulNBits")]
+    products = [(_attributes(node)["N"], _attributes(node)["K"]) for node in _nodes(model, "Linear")]
     assert products == [(128, 64), (64, 64), (192, 64), (64, 96)] * 2 + [(260, 64)]
+
+
+def test_the_gated_activation_is_part_of_its_product_where_weights_are_quantised(tmp_path: Path) -> None:
+    _, quantised = _compile(tiny_checkpoint(), tmp_path, precision="int8")
+    assert [_attributes(node).get("swiglu", 0) for node in _nodes(quantised, "Linear")] == [0, 0, 1, 0] * 2 + [0]
+    _, floats = _compile(tiny_checkpoint(), tmp_path, precision="fp32")
+    assert len(_nodes(floats, "SiluMul")) == 2
+
+
+@pytest.mark.parametrize(("hidden_size", "groups"), [(64, [64, 64, 64, 32]), (96, [32, 64, 32, 32])])
+def test_wide_groups_are_taken_where_the_columns_allow_them(tmp_path: Path, hidden_size: int, groups) -> None:
+    engine, model = _compile(tiny_checkpoint(hidden_size=hidden_size), tmp_path, precision="int8", group=64)
+    assert [_attributes(node)["group"] for node in _nodes(model, "Linear")][:4] == groups
+    assert engine.precision == "q8-g32+q8-g64"
 
 
 def test_everything_after_the_last_attention_runs_on_wanted_rows_only(tmp_path: Path) -> None:
@@ -85,12 +99,11 @@ def test_gemmas_options_reach_the_graph(tmp_path: Path) -> None:
 def test_plain_models_pay_for_no_option_they_lack(tmp_path: Path) -> None:
     _, model = _compile(tiny_checkpoint("internlm2"), tmp_path, precision="int8")
     assert {node.op_type for node in model.graph.node} == {
-        "GatherBlockQuantized",
+        "QuantEmbedding",
         "SimplifiedLayerNormalization",
         "SkipSimplifiedLayerNormalization",
-        "MatMulNBits",
+        "Linear",
         "PagedAttention",
-        "SiluMul",
         "Gather",
     }
 
@@ -114,7 +127,7 @@ def test_a_reward_graph_ends_in_a_float_score_of_each_wanted_row(tmp_path: Path,
 @pytest.mark.parametrize("tied", [False, True])
 def test_a_reward_model_stores_no_output_head(tmp_path: Path, tied: bool) -> None:
     engine, model = _compile(tiny_checkpoint(score_head=ScoreHead(), tied_embeddings=tied), tmp_path, precision="int8")
-    products = [_attributes(node)["N"] for node in _nodes(model, "MatMulNBits")]
+    products = [_attributes(node)["N"] for node in _nodes(model, "Linear")]
     assert products == [128, 64, 192, 64] * 2
     assert engine.precision == "q8-g32"
 
@@ -133,7 +146,7 @@ def test_a_tied_head_reads_the_bytes_of_the_embedding(tmp_path: Path, precision)
 @pytest.mark.parametrize(
     ("encoding", "precision", "label"),
     [
-        ("q4_1", "import", "q8-g32"),
+        ("q4_1", "import", "q4-g32"),
         ("f32", "int4", "q4+q8-g32"),
         ("f32", "int8", "q8-g32"),
         ("q8_0", "fp32", "fp32"),

@@ -13,11 +13,27 @@ from build_engine.quantize.round_weights import round_int4, round_int8
 _WEIGHTS = np.random.default_rng(3).standard_normal((40, 128)).astype(np.float32)
 
 
-def test_int8_is_off_by_at_most_half_a_step() -> None:
-    matrix = round_int8(_WEIGHTS)
-    error = np.abs(matrix.float32() - _WEIGHTS).reshape(40, 4, 32)
-    assert np.all(error <= matrix.scales[..., None] * 0.5001)
-    assert matrix.symmetric
+@pytest.mark.parametrize("group", [32, 64])
+def test_int8_is_off_by_at_most_half_a_step(group: int) -> None:
+    matrix = round_int8(_WEIGHTS, group)
+    error = np.abs(matrix.float32() - _WEIGHTS).reshape(40, -1, group)
+    assert np.all(error <= matrix.scales[..., None].astype(np.float32) * 0.5001)
+    assert (matrix.group, matrix.offsets, matrix.scales.dtype) == (group, None, np.float16)
+    assert 1 <= matrix.levels.min() <= matrix.levels.max() <= 255
+
+
+@pytest.mark.parametrize("rounding", [round_int8, round_int4])
+@pytest.mark.parametrize("size", [1e-7, 1e7])
+def test_scales_out_of_float16s_range_are_float32(rounding, size: float) -> None:
+    matrix = rounding(_WEIGHTS * np.float32(size))
+    assert matrix.scales.dtype == np.float32
+    small = rounding(_WEIGHTS).float32()
+    np.testing.assert_allclose(matrix.float32() / size, small, atol=0.03 if matrix.bits == 8 else 0.2)
+
+
+def test_int8_takes_the_groups_that_the_columns_allow() -> None:
+    wide, narrow = (FloatTensor("w", _WEIGHTS[:, :columns], "f32") for columns in (128, 96))
+    assert (quantise(wide, "int8", 64).group, quantise(narrow, "int8", 64).group) == (64, 32)
 
 
 def test_int4_search_is_no_worse_than_plain_rounding_of_the_span() -> None:
@@ -63,7 +79,7 @@ def test_rows_are_rounded_alike_however_many_there_are() -> None:
     [
         ("import", "q8_0", 8),
         ("import", "q4_0", 4),
-        ("import", "q4_1", 8),
+        ("import", "q4_1", 4),
         ("int8", "q8_0", 8),
         ("int8", "q4_1", 8),
         ("int4", "q4_0", 4),

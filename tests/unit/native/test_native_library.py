@@ -21,8 +21,10 @@ class FakeLibrary:
     def __init__(self, abi: int = library.ABI_VERSION, isa: bytes | None = b"avx2") -> None:
         self.peregrine_abi_version = FakeFunction(abi)
         self.peregrine_active_isa = FakeFunction(isa)
-        self.peregrine_has_isa = lambda name: name != b"avx512"
+        self.peregrine_has_isa = lambda name: not name.startswith(b"avx512")
         self.peregrine_force_isa = FakeFunction(1)
+        self.peregrine_linear_isa = FakeFunction(b"avx2")
+        self.peregrine_force_linear_isa = FakeFunction(1)
         self.peregrine_to_half = FakeFunction(None)
         self.peregrine_to_float = FakeFunction(None)
 

@@ -1,0 +1,42 @@
+#include "linear_op.h"
+
+namespace peregrine {
+
+OrtStatus* Linear::create(const OrtKernelInfo* info, Linear** kernel) {
+  LinearForm form;
+  int64_t swiglu = 0;
+  if (OrtStatus* status = read_form(info, kName, &form)) return status;
+  attribute(info, "swiglu", &swiglu);
+  if (swiglu != 0 && form.rows % kTileRows != 0) return invalid("Linear: N must be a multiple of 32 with swiglu");
+  if (OrtStatus* status = new_kernel(kernel)) return status;
+  (*kernel)->form_ = form;
+  if (swiglu != 0) (*kernel)->epilogue_ = LinearEpilogue::kSwiGlu;
+  return nullptr;
+}
+
+OrtStatus* Linear::compute(Context& context) const {
+  Tensor x, weight, bias;
+  if (OrtStatus* status = context.input(0, &x)) return status;
+  if (OrtStatus* status = context.input(1, &weight)) return status;
+  if (OrtStatus* status = context.input(2, &bias)) return status;
+  if (x.rank != 2 || x.dims[1] != form_.columns) return invalid("Linear: x must have shape [rows, K]");
+  if (OrtStatus* status = check_weight(form_, kName, weight)) return status;
+  if (bias.present() && (bias.rank != 1 || bias.dims[0] != form_.rows)) {
+    return invalid("Linear: bias must have shape [N]");
+  }
+  LinearCall call;
+  call.form = &form_;
+  call.weight = weight.as<const uint8_t>();
+  call.bias = bias.as<const float>();
+  call.x = x.as<const float>();
+  call.count = x.dims[0];
+  call.epilogue = epilogue_;
+  call.width = epilogue_ == LinearEpilogue::kSwiGlu ? form_.rows / 2 : form_.rows;
+  const int64_t dims[] = {call.count, call.width};
+  void* y = nullptr;
+  if (OrtStatus* status = context.output(0, dims, 2, &y)) return status;
+  call.y = static_cast<float*>(y);
+  return run_linear(context, call);
+}
+
+}  // namespace peregrine
