@@ -185,7 +185,7 @@ def _compile(job: Job, plan: BuildPlan, checkpoint: Checkpoint, staging: Path, p
         progress.note(f"not rotated: {refusal(checkpoint.architecture)}")
     model = rotated(checkpoint) if plan.rotated else checkpoint
     check = oracle if job.options.verify else None
-    return compile_engine(model, staging, job.profile, plan.precision, check, progress)
+    return compile_engine(model, staging, job.profile, plan, check, progress)
 
 
 def _verify(

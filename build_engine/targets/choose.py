@@ -10,7 +10,7 @@ from build_engine.checkpoint import Checkpoint
 from build_engine.graph import Progress
 from build_engine.graph.slot_weights import SlotPrecision
 from build_engine.options import TENSORRT_TARGETS, Profile, SlotShape
-from build_engine.passes import can_rotate
+from build_engine.plan import BuildPlan
 from build_engine.quantize import Precision
 from build_engine.quantize.matrix import GROUP, ROTATED_GROUP
 from build_engine.slot_plan import sequence_length, slot_element
@@ -28,7 +28,7 @@ def compile_engine(
     checkpoint: Checkpoint,
     directory: Path,
     profile: Profile,
-    precision: str,
+    plan: BuildPlan,
     check: Check | None,
     progress: Progress,
 ) -> CompiledEngine:
@@ -38,7 +38,7 @@ def compile_engine(
         checkpoint: The opened checkpoint.
         directory: An empty directory.
         profile: What to compile for.
-        precision: The profile's, ``auto`` resolved.
+        plan: Has the precision that the profile comes to, and whether ``checkpoint`` is rotated.
         check: Compares a graph that onnxruntime runs on the CPU with the reference; a target whose engine cannot be run
             at build time uses it on what the engine is made of.
         progress: Called as ``(stage, done, total)``.
@@ -48,21 +48,20 @@ def compile_engine(
     """
     if profile.target == "cuda":
         chosen = CudaOptions(
-            precision=cast("CudaPrecision", precision),
+            precision=cast("CudaPrecision", plan.precision),
             element=slot_element(checkpoint, profile),
             block_size=profile.block_size,
         )
         return compile_cuda(checkpoint, directory, chosen, check, progress)
     if profile.linear is None:
-        rotated = profile.rotate and precision == "int8" and can_rotate(checkpoint.architecture)
         paged = CpuOptions(
-            precision=cast("Precision", precision),
-            group=ROTATED_GROUP if rotated else GROUP,
+            precision=cast("Precision", plan.precision),
+            group=ROTATED_GROUP if plan.rotated else GROUP,
             kv_dtype=profile.kv_dtype,
             block_size=profile.block_size,
         )
         return compile_cpu(checkpoint, directory, paged, progress)
-    options = _slot_options(checkpoint, profile, profile.linear, precision)
+    options = _slot_options(checkpoint, profile, profile.linear, plan.precision)
     if profile.target not in TENSORRT_TARGETS:
         return compile_cpu_slots(checkpoint, directory, options, progress)
     compiled = TensorRtOptions(
