@@ -31,9 +31,8 @@ def serving(model: str, *flags: str) -> Iterator[tuple[int, int, float]]:
     try:
         while not healthy(port):
             if process.poll() is not None:
-                message = f"the server ended with {process.returncode}"
-                raise RuntimeError(message)
-            time.sleep(0.02)
+                raise SystemExit(f"error: the server ended with status {process.returncode}")
+            time.sleep(0.005)
         yield port, engine_of(process.pid), time.monotonic() - began
     finally:
         process.send_signal(signal.SIGTERM)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import argparse
 import resource
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
-from runtime.config import EngineConfig
+from benchmarks.engine import open_engine
+from benchmarks.machine import describe
 from runtime.engine.core import EngineCore
-from runtime.engine.factory import build_engine
 from runtime.executors.host import HostExecutor
 from runtime.messages import AddRequest
 from runtime.request import SamplingParams
@@ -55,29 +55,37 @@ def decode(core: EngineCore, streams: int, spent: Counter[str]) -> dict[str, flo
     return figures
 
 
+def shares(core: EngineCore, streams: int, spent: Counter[str]) -> dict[str, float]:
+    """Milliseconds of a decode step and of its parts, after a round to warm up."""
+    decode(core, streams, spent)
+    seconds = decode(core, streams, spent)
+    step, graph, sampling = (1e3 * seconds[part] for part in ("step", "run_with_iobinding", "_draw"))
+    return {"streams": streams, "step": step, "graph": graph, "sampling": sampling, "python": step - graph - sampling}
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="smollm2-135m-instruct")
+    parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
-    build = [sys.executable, "-m", "build_engine", "build", args.model, "--print-path"]
-    bundle = subprocess.run(build, check=True, stdout=subprocess.PIPE, text=True).stdout.split()[-1]
-    core, _ = build_engine(EngineConfig(bundle=bundle, socket="", prefix_cache=False))
+    machine = describe()
+    core = open_engine(args.model)
     assert isinstance(core.executor, HostExecutor)
     spent: Counter[str] = Counter()
     timed(core.executor.model._session, "run_with_iobinding", spent)  # type: ignore[attr-defined]  # noqa: SLF001
     timed(core.executor._finisher._sampler, "_draw", spent)  # type: ignore[attr-defined]  # noqa: SLF001
     titles = ("step ms", "graph ms", "sampling ms", "Python ms", "native", "tokens/s")
     print(f"{'streams':>8}" + "".join(f"{title:>13}" for title in titles))
+    rows = []
     for streams in (1, 2, 4, 8, 16, 32):
-        decode(core, streams, spent)
-        seconds = decode(core, streams, spent)
-        step, graph, sampling = (seconds[part] for part in ("step", "run_with_iobinding", "_draw"))
-        print(
-            f"{streams:>8}{1e3 * step:>13.2f}{1e3 * graph:>13.2f}{1e3 * sampling:>13.2f}"
-            f"{1e3 * (step - graph - sampling):>13.2f}{(graph + sampling) / step:>13.1%}{streams / step:>13.0f}"
-        )
+        row = shares(core, streams, spent)
+        rows.append(row)
+        parts = "".join(f"{row[part]:>13.2f}" for part in ("step", "graph", "sampling", "python"))
+        print(f"{streams:>8}{parts}{1 - row['python'] / row['step']:>13.1%}{1e3 * streams / row['step']:>13.0f}")
     print(f"peak resident memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+    if args.json is not None:
+        args.json.write_bytes(msgspec.json.encode({"kind": "steps", "machine": machine, "rows": rows}) + b"\n")
 
 
 if __name__ == "__main__":
