@@ -73,7 +73,7 @@ class _Events(asyncio.Protocol):
             self._result.token_times += [now] * text.count(b"\n\n")
             self._open_line = b"\n" if text.endswith(b"\n") and not text.endswith(b"\n\n") else b""
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
         if not self._closed.done():  # a cancelled one has its error already
             self._judge()
             self._closed.set_result(None)

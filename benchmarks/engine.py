@@ -20,12 +20,12 @@ def built_bundle(model: str) -> str:
     return ended.stdout.split()[-1]
 
 
-def open_engine(model: str, **settings: Any) -> EngineCore:
+def open_engine(bundle: str, **settings: Any) -> EngineCore:
     """An engine without a prefix cache, so that no prompt is read for nothing.
 
     Args:
-        model: Recipe, bundle or checkpoint.
+        bundle: Path of a bundle.
         settings: Fields of ``EngineConfig``.
     """
-    config = EngineConfig(bundle=built_bundle(model), socket="", prefix_cache=False, **settings)
+    config = EngineConfig(bundle=bundle, socket="", prefix_cache=False, **settings)
     return build_engine(config)[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.engine import open_engine
+from benchmarks.engine import built_bundle, open_engine
 from benchmarks.load.lengths import parse_lengths
 from benchmarks.load.prompts import Ask, Words, drawn
 from benchmarks.machine import describe, in_words
@@ -66,7 +66,7 @@ def main() -> None:
     args = parser.parse_args()
     machine = describe()
     print(in_words(machine))
-    core = open_engine(args.model, max_running=args.running, max_queued=args.requests)
+    core = open_engine(built_bundle(args.model), max_running=args.running, max_queued=args.requests)
     asks = drawn(args.input, args.output, Words(), random.Random(args.seed))
     rounds = [run(core, [next(asks) for _ in range(args.requests)]) for _ in range(args.repetitions + 1)][1:]
     for name in rounds[0]:

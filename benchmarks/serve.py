@@ -13,12 +13,11 @@ import os
 import platform
 import random
 import statistics
-import subprocess
-import sys
 import time
 
 from benchmarks.client import StreamResult, stream
 from benchmarks.server import resident_megabytes, serving
+from benchmarks.startup import import_seconds
 from benchmarks.workloads import WORKLOADS, Workload
 
 
@@ -37,16 +36,6 @@ async def run(workload: Workload, port: int, rng: random.Random) -> dict[str, fl
         "first_token_ms": 1000 * statistics.mean(result.first_token for result in results),
         "between_tokens_ms": 1000 * statistics.median(gaps) if gaps else 0.0,
     }
-
-
-def import_seconds() -> float:
-    """Median of five: ``python -c 'import server'``, the interpreter's own start included."""
-    times = []
-    for _ in range(5):
-        began = time.monotonic()
-        subprocess.run([sys.executable, "-c", "import server"], check=True)
-        times.append(time.monotonic() - began)
-    return statistics.median(times)
 
 
 def measure(port: int, repetitions: int, names: list[str]) -> dict[str, dict[str, float]]:
@@ -96,7 +85,7 @@ def main() -> None:
         figures = measure(port, args.repetitions, args.workloads)
         facts = {
             "start to /health, s": start_seconds,
-            "import server, s": import_seconds(),
+            "import server, s": statistics.median(import_seconds()),
             "engine resident, MB, idle after start": idle,
             "engine resident, MB, peak under load": resident_megabytes(engine, "VmHWM"),
         }

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from benchmarks.engine import open_engine
+from benchmarks.engine import built_bundle, open_engine
 from benchmarks.machine import describe
 from runtime.engine.core import EngineCore
 from runtime.executors.host import HostExecutor
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     machine = describe()
-    core = open_engine(args.model)
+    core = open_engine(built_bundle(args.model))
     assert isinstance(core.executor, HostExecutor)
     spent: Counter[str] = Counter()
     timed(core.executor.model._session, "run_with_iobinding", spent)  # type: ignore[attr-defined]  # noqa: SLF001

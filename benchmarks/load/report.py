@@ -52,7 +52,8 @@ def table(runs: Sequence[Run], slo: Slo | None) -> list[str]:
 
 def _titles(mode: str) -> str:
     unit = "at once" if mode == "closed" else "rate/s"
-    return f"{unit:>8}{'sent':>7}{'whole':>7}{'req/s':>8}{'out tok/s':>11}{'goodput':>9}{'good/s':>8}{'drain s':>9}  errors"
+    titles = f"{unit:>8}{'sent':>7}{'whole':>7}{'req/s':>8}{'out tok/s':>11}{'goodput':>9}{'good/s':>8}{'drain s':>9}"
+    return f"{titles}  errors"
 
 
 def _throughput(run: Run) -> str:
