@@ -22,7 +22,7 @@ ENGINE   := --target $(TARGET) $(if $(KV),--kv $(KV))
 SERVING := contract.py page.py properties.py in_flight.py readme.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve engine test test-linear check lint format gpu bench reward-head reward-accuracy parity clean
+.PHONY: help setup serve engine test test-linear check lint format gpu bench load startup figures reward-head reward-accuracy parity clean
 
 help: ## list the targets and variables
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
@@ -86,6 +86,20 @@ gpu: $(VENV)/.installed-dev ## run what of the GPU targets this machine allows; 
 
 bench: $(VENV)/.installed-dev ## measure the served default model (ARGS: see benchmarks/serve.py)
 	@$(BIN)/python -m benchmarks.serve --model $(MODEL) $(ARGS)
+
+load: $(VENV)/.installed-dev ## open- or closed-loop load on a server of its own, or ARGS='--url ...' (docs/benchmarks.md)
+	@$(BIN)/python -m benchmarks.load --model $(MODEL) $(ARGS)
+
+startup: $(VENV)/.installed-dev ## cold and warm starts, memory of each process, installed size
+	@$(BIN)/python -m benchmarks.startup --model $(MODEL) $(ARGS)
+
+figures: $(VENV)/.installed-dev ## measure and draw the figures of docs/benchmarks.md: five minutes on an idle machine
+	@$(PIP) install -c constraints.txt -e '.[cpu,build,dev,bench]'
+	@mkdir -p build/figures
+	@$(BIN)/python -m benchmarks.load --rate 1 2 3 4 5 6 7 8 --slo ttft=1.0,tpot=0.05 --json build/figures/load.json
+	@$(BIN)/python -m benchmarks.scaling --json build/figures/scaling.json
+	@$(BIN)/python -m benchmarks.steps --json build/figures/steps.json
+	@$(BIN)/python -m benchmarks.plots docs/figures $(addprefix build/figures/,load.json scaling.json steps.json)
 
 reward-head: $(VENV)/.installed ## train the score head of the default reward model
 	@$(BIN)/python -m build_engine.reward_head $(ARGS)

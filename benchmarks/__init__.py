@@ -1,1 +1,1 @@
-"""Measures what is served, over HTTP, as clients see it."""
+"""Measures servers over HTTP and engines in process; ``docs/benchmarks.md`` says how."""

@@ -16,7 +16,6 @@ from runtime.scheduler.plan import Logits, RowStart, RowWork, StepPlan
 STEPS = 40
 """Steps of a point in a round at most, and so tokens that a context grows by."""
 ENOUGH_SECONDS = 0.5
-_FIRST_TOKEN, _LAST_TOKEN = 100, 40000
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -28,12 +27,18 @@ class Point(msgspec.Struct, frozen=True):
 
 
 class Steps:
-    """Runs steps of the executor of an engine, whose scheduler stays out of it."""
+    """Runs steps of the executor of an engine, whose scheduler stays out of it.
 
-    def __init__(self, core: EngineCore) -> None:
+    Args:
+        core: The engine.
+        tokens: First and last id of random prompts.
+    """
+
+    def __init__(self, core: EngineCore, tokens: tuple[int, int] = (100, 40000)) -> None:
         assert isinstance(core.executor, HostExecutor)
         self._executor = core.executor
         self._rng = np.random.default_rng(0)
+        self._tokens = tokens
         self._rows: list[int] = []
         self._blocks = self._rng.permutation(core.executor.capabilities.num_blocks)
         # NOTE: pages that nobody wrote are one page of zeros, which would come from the cache of the processor.
@@ -61,7 +66,7 @@ class Steps:
         count = -(-(point.past + room) // size)
         params = SamplingParams(max_new_tokens=room, ignore_eos=True)
         for row in range(point.rows):
-            tokens = self._rng.integers(_FIRST_TOKEN, _LAST_TOKEN, point.past + point.new).tolist()
+            tokens = self._rng.integers(*self._tokens, point.past + point.new).tolist()
             blocks = self._blocks[row * count : (row + 1) * count].tolist()
             yield RowStart(row, tokens, len(tokens), point.past, blocks, params)
 

@@ -7,14 +7,8 @@ sampling and the loop around the model are left out.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-
-import onnx
 
 from runtime.bundle.architecture import Architecture
-
-_READ_IN_PARTS = ("Gather", "QuantEmbedding", "PagedAttention")
-"""Ops that read some rows of a table alone."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +59,3 @@ class Costs:
         # NOTE: the new tokens see half of each other on average.
         keys = sum(min(past + (new + 1) / 2, window) for window in seen)
         return Work(self.weight_bytes + cache, linear + rows * new * keys * 2 * width)
-
-
-def weights_read(graph: Path) -> int:
-    """Bytes of the initializers of an ONNX graph that a run reads whole; large ones are in a file beside it."""
-    model = onnx.load(graph, load_external_data=False)
-    whole = {name for node in model.graph.node if node.op_type not in _READ_IN_PARTS for name in node.input}
-    return sum(_size(tensor) for tensor in model.graph.initializer if tensor.name in whole)
-
-
-def _size(tensor: onnx.TensorProto) -> int:
-    external = {entry.key: entry.value for entry in tensor.external_data}
-    return int(external["length"]) if "length" in external else tensor.ByteSize()

@@ -16,7 +16,7 @@ def installed_megabytes() -> dict[str, float]:
     """Of every package that serving on a CPU needs, the largest first; nothing where Peregrine is not installed."""
     if not _installed(SERVING[0]):
         return {}
-    sizes = {name: package_bytes(name) / 1e6 for name in needed(*SERVING)}
+    sizes = {name: package_bytes(name) / 1e6 for name in needed(*SERVING) if _installed(name)}
     sizes[SERVING[0]] = own_bytes() / 1e6
     return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 

@@ -17,9 +17,10 @@ import msgspec
 from benchmarks.ceilings import measure
 from benchmarks.engine import built_bundle, open_engine
 from benchmarks.executor_steps import STEPS, Point, Steps
-from benchmarks.floors import Ceilings, Costs, weights_read
+from benchmarks.floors import Ceilings, Costs
 from benchmarks.machine import describe, in_words
 from benchmarks.usage import at_least
+from benchmarks.weights import weights_read
 from runtime.bundle.manifest_file import read_manifest
 from runtime.engine.core import EngineCore
 
