@@ -19,17 +19,19 @@ from typing import Any
 
 import msgspec
 
+from benchmarks.engine import built_bundle
 from benchmarks.load.arguments import parser
 from benchmarks.load.arrivals import poisson
 from benchmarks.load.drive import Extent, Target, closed_loop, open_loop
 from benchmarks.load.lengths import parse_lengths
 from benchmarks.load.prompts import Ask, Words, drawn, replayed
-from benchmarks.load.report import Run, table
+from benchmarks.load.report import Run, table, throughput, titles
 from benchmarks.load.summary import summarize
 from benchmarks.machine import describe, in_words
 from benchmarks.processes import cpu_by_role, parent_of, roles
 from benchmarks.server import serving
 from benchmarks.usage import UsageError
+from server.listener import allow_many_connections
 
 
 @dataclass(frozen=True)
@@ -42,22 +44,27 @@ class Point:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; 2 for what cannot be asked, 1 if no request at all was answered."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
     made = parser(__doc__)
-    args = made.parse_args(argv)
+    args = made.parse_args(arguments)
     try:
         points = _points(args)
     except UsageError as error:
         made.error(str(error))
     machine = describe()
     print(in_words(machine))
+    print(titles(points[0].mode))
+    allow_many_connections()
     runs = []
     with _server(args) as (target, supervisor):
         _warm_up(target, args)
         for number, point in enumerate(points, 1):
-            runs.append(_measure(point, target, supervisor, args, random.Random(f"{args.seed}/{number}")))
+            run = _measure(point, target, supervisor, args, random.Random(f"{args.seed}/{number}"))
+            print(throughput(run), flush=True)
+            runs.append(run)
     print("\n".join(table(runs, args.slo)))
     if args.json is not None:
-        _write(args, machine, runs)
+        _write(args, {"machine": machine, "arguments": arguments, "runs": runs})
     return int(not any(run.summary.whole for run in runs))
 
 
@@ -78,17 +85,16 @@ def _measure(point: Point, target: Target, supervisor: int | None, args: argpars
     processes = {} if supervisor is None else roles(supervisor)
     gc.collect()
     gc.freeze()
-    before, own, began = cpu_by_role(processes), time.process_time(), time.monotonic()
+    before, own = cpu_by_role(processes), time.process_time()
     match point.mode:
         case "open":
-            records = open_loop(target, poisson(point.level, rng), asks, extent)
+            records, seconds = open_loop(target, poisson(point.level, rng), asks, extent)
         case "closed":
-            records = closed_loop(target, int(point.level), asks, extent)
+            records, seconds = closed_loop(target, int(point.level), asks, extent)
         case _:
             arrivals = [entry.arrival or 0.0 for entry in args.trace][: args.requests]
-            records = open_loop(target, arrivals, asks, Extent(0, len(arrivals)))
-    seconds, own = time.monotonic() - began, time.process_time() - own
-    after = cpu_by_role(processes)
+            records, seconds = open_loop(target, arrivals, asks, Extent(0, len(arrivals)))
+    own, after = time.process_time() - own, cpu_by_role(processes)
     cpu = {role: after[role] - before[role] for role in before} | {"client": own}
     return Run(
         mode=point.mode,
@@ -117,19 +123,13 @@ def _server(args: argparse.Namespace) -> Iterator[tuple[Target, int | None]]:
     if args.url is not None:
         yield Target(args.url.hostname, args.url.port or 80, args.timeout), args.server_pid
         return
-    with serving(args.model, *args.flags) as (port, engine, _):
+    with serving(built_bundle(args.model), *args.flags) as (port, engine, _):
         yield Target("127.0.0.1", port, args.timeout), parent_of(engine)
 
 
-def _write(args: argparse.Namespace, machine: dict[str, Any], runs: list[Run]) -> None:
-    document = {
-        "kind": "load",
-        "machine": machine,
-        "server": args.model if args.url is None else args.url.geturl(),
-        "arguments": sys.argv[1:],
-        "slo": None if args.slo is None else str(args.slo),
-        "runs": runs,
-    }
+def _write(args: argparse.Namespace, found: dict[str, Any]) -> None:
+    server = args.model if args.url is None else args.url.geturl()
+    document = {"kind": "load", "server": server, "slo": None if args.slo is None else str(args.slo)} | found
     args.json.write_bytes(msgspec.json.encode(document) + b"\n")
 
 

@@ -12,6 +12,9 @@ from benchmarks.client import encode_request, exchange
 from benchmarks.load.prompts import Ask
 from benchmarks.load.record import Record
 
+Sent = tuple[list[Record], float]
+"""What came of the requests, and the seconds from the start until the last one was answered."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -30,7 +33,7 @@ class Extent:
     requests: int | None = None
 
 
-def open_loop(target: Target, arrivals: Iterable[float], asks: Iterator[Ask], extent: Extent) -> list[Record]:
+def open_loop(target: Target, arrivals: Iterable[float], asks: Iterator[Ask], extent: Extent) -> Sent:
     """Send each request at its time, however many are open by then.
 
     Args:
@@ -48,7 +51,7 @@ def open_loop(target: Target, arrivals: Iterable[float], asks: Iterator[Ask], ex
     return asyncio.run(_send_at(target, times, bodies))
 
 
-def closed_loop(target: Target, concurrency: int, asks: Iterator[Ask], extent: Extent) -> list[Record]:
+def closed_loop(target: Target, concurrency: int, asks: Iterator[Ask], extent: Extent) -> Sent:
     """Keep ``concurrency`` requests open: each client sends its next one when it has its answer.
 
     Such clients slow down with the server: this finds its throughput, and says nothing about latency under a load
@@ -57,16 +60,17 @@ def closed_loop(target: Target, concurrency: int, asks: Iterator[Ask], extent: E
     return asyncio.run(_keep_open(target, concurrency, asks, extent))
 
 
-async def _send_at(target: Target, times: list[float], bodies: list[tuple[Ask, bytes]]) -> list[Record]:
+async def _send_at(target: Target, times: list[float], bodies: list[tuple[Ask, bytes]]) -> Sent:
     start = time.monotonic()
     tasks = []
     for arrival, (ask, body) in zip(times, bodies, strict=True):
         await asyncio.sleep(max(0.0, start + arrival - time.monotonic()))
         tasks.append(asyncio.create_task(_one(target, ask, body, start, arrival)))
-    return list(await asyncio.gather(*tasks))
+    records = await asyncio.gather(*tasks)
+    return records, time.monotonic() - start
 
 
-async def _keep_open(target: Target, concurrency: int, asks: Iterator[Ask], extent: Extent) -> list[Record]:
+async def _keep_open(target: Target, concurrency: int, asks: Iterator[Ask], extent: Extent) -> Sent:
     records: list[Record] = []
     left = islice(asks, extent.requests)
     start = time.monotonic()
@@ -79,7 +83,7 @@ async def _keep_open(target: Target, concurrency: int, asks: Iterator[Ask], exte
             records.append(await _one(target, ask, body, start, time.monotonic() - start))
 
     await asyncio.gather(*(client() for _ in range(concurrency)))
-    return records
+    return records, time.monotonic() - start
 
 
 async def _one(target: Target, ask: Ask, body: bytes, start: float, arrival: float) -> Record:

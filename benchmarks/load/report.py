@@ -31,9 +31,8 @@ class Run(msgspec.Struct, kw_only=True):
 
 
 def table(runs: Sequence[Run], slo: Slo | None) -> list[str]:
-    """Lines: throughput, latencies, CPU time, and up to which rate the objective was kept."""
-    lines = [_titles(runs[0].mode), *(_throughput(run) for run in runs)]
-    lines += ["", f"{'milliseconds':<24}{'p50':>9}{'p90':>9}{'p95':>9}{'p99':>9}{'max':>9}"]
+    """Lines: latencies, CPU time, and up to which rate the objective was kept."""
+    lines = ["", f"{'milliseconds':<24}{'p50':>9}{'p90':>9}{'p95':>9}{'p99':>9}{'max':>9}"]
     for run in runs:
         found = run.summary
         latencies = {
@@ -50,13 +49,15 @@ def table(runs: Sequence[Run], slo: Slo | None) -> list[str]:
     return lines
 
 
-def _titles(mode: str) -> str:
+def titles(mode: str) -> str:
+    """What is above the lines of ``throughput``."""
     unit = "at once" if mode == "closed" else "rate/s"
-    titles = f"{unit:>8}{'sent':>7}{'whole':>7}{'req/s':>8}{'out tok/s':>11}{'goodput':>9}{'good/s':>8}{'drain s':>9}"
-    return f"{titles}  errors"
+    columns = f"{unit:>8}{'sent':>7}{'whole':>7}{'req/s':>8}{'out tok/s':>11}{'goodput':>9}{'good/s':>8}{'drain s':>9}"
+    return f"{columns}  errors"
 
 
-def _throughput(run: Run) -> str:
+def throughput(run: Run) -> str:
+    """Throughput, goodput and errors of a run."""
     found = run.summary
     share = "-" if found.good_share is None else f"{found.good_share:.1%}"
     good = "-" if found.good_per_s is None else f"{found.good_per_s:.2f}"
