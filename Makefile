@@ -96,7 +96,7 @@ startup: $(VENV)/.installed-dev ## cold and warm starts, memory of each process,
 figures: $(VENV)/.installed-dev ## measure and draw the figures of docs/benchmarks.md: five minutes on an idle machine
 	@$(PIP) install -c constraints.txt -e '.[cpu,build,dev,bench]'
 	@mkdir -p build/figures
-	@$(BIN)/python -m benchmarks.load --rate 1 2 3 4 5 6 7 8 --slo ttft=1.0,tpot=0.05 --json build/figures/load.json
+	@$(BIN)/python -m benchmarks.load --rate 1 2 4 5 6 7 8 9 --slo ttft=1.0,tpot=0.05 --json build/figures/load.json
 	@$(BIN)/python -m benchmarks.scaling --json build/figures/scaling.json
 	@$(BIN)/python -m benchmarks.steps --json build/figures/steps.json
 	@$(BIN)/python -m benchmarks.plots docs/figures $(addprefix build/figures/,load.json scaling.json steps.json)

@@ -43,8 +43,8 @@ class Steps:
         self._blocks = self._rng.permutation(core.executor.capabilities.num_blocks)
         # NOTE: pages that nobody wrote are one page of zeros, which would come from the cache of the processor.
         for pool in core.executor.model._pools.values():  # type: ignore[attr-defined]  # noqa: SLF001
-            shape, wide = pool.shape[1:], pool.dtype == np.float32
-            pool[...] = self._rng.random(shape) if wide else 0x3C00 + self._rng.integers(0, 0x400, shape)
+            shape, bits = pool.shape[1:], pool.dtype == np.uint16  # those of bfloat16
+            pool[...] = 0x3C00 + self._rng.integers(0, 0x400, shape) if bits else self._rng.random(shape)
 
     def decode(self, point: Point) -> list[float]:
         """Seconds of some steps, each a token longer than the one before."""
