@@ -57,29 +57,31 @@ def main() -> None:
     print(in_words(machine))
     longest = max(max(args.contexts) + STEPS + 2, max(args.pasts) + max(args.chunks))
     slack = max(args.batches) * (STEPS + 32)
-    bundle = built_bundle(args.model)
+    bundle = Path(built_bundle(args.model))
+    manifest = read_manifest(bundle)
+    if (manifest.target, manifest.kv.kind) != ("cpu", "paged"):
+        raise SystemExit(f"error: {args.model} is not for a CPU with paged KV, which this measures")
     core = open_engine(
-        bundle,
+        str(bundle),
         max_total_tokens=max(args.kv_tokens, longest) + slack,
         max_request_tokens=longest,
         max_running=max(args.batches),
         max_step_tokens=max(*args.chunks, *args.batches),
     )
-    rows, ceilings = _measure(core, Path(bundle), args)
+    costs = Costs(manifest.architecture, weights_read(bundle / "model.onnx"), manifest.kv.element_bytes)
+    rows, ceilings = _measure(core, costs, args)
     print("\n".join(report(rows, ceilings)))
     if args.json is not None:
         document = {"kind": "scaling", "machine": machine, "ceilings": asdict(ceilings), "rows": rows}
         args.json.write_bytes(msgspec.json.encode(document) + b"\n")
 
 
-def _measure(core: EngineCore, bundle: Path, args: argparse.Namespace) -> tuple[list[dict[str, float]], Ceilings]:
-    manifest = read_manifest(bundle)
-    costs = Costs(manifest.architecture, weights_read(bundle / "model.onnx"), manifest.kv.element_bytes)
+def _measure(core: EngineCore, costs: Costs, args: argparse.Namespace) -> tuple[list[dict[str, float]], Ceilings]:
     steps = Steps(core)
     taken: dict[Point, list[float]] = defaultdict(list)
     found = []
     for _ in range(args.rounds):
-        found.append(measure(manifest.architecture))
+        found.append(measure(costs.architecture))
         for point in points(args):
             taken[point] += steps.decode(point) if point.new == 1 else steps.prefill(point)
     ceilings = Ceilings(max(c.bandwidth for c in found), max(c.multiply_adds for c in found))
