@@ -148,6 +148,9 @@ def _print_tables(document: dict[str, Any]) -> None:
     for row in rows:
         print(f"{row['role']:<14}" + "".join(f"{row[name]:>12.1f}" for name in figures))
     sizes = document["installed"]
+    if not sizes:
+        print("installed size: Peregrine runs from its sources here; install it to know")
+        return
     print(f"installed to serve on a CPU: {sum(sizes.values()):.0f} MB in {len(sizes)} packages")
     for name, size in list(sizes.items())[:10]:
         print(f"  {name:<24}{size:>8.1f}")
