@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     machine = describe()
-    core = open_engine(built_bundle(args.model))
+    core = open_engine(built_bundle(args.model), speculation="off")
     assert isinstance(core.executor, HostExecutor)
     spent: Counter[str] = Counter()
     timed(core.executor.model._session, "run_with_iobinding", spent)  # type: ignore[attr-defined]  # noqa: SLF001

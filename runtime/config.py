@@ -34,6 +34,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             request needs, and at least 256 MB. Linear slots take a quarter of it then, or 0.9 of what a GPU has left
             beside the engine, unless they are fewer.
         verify_bundle: Check every file of the bundle against its digest before loading.
+        speculation: ``prompt_lookup`` guesses tokens from a request's own text where that pays; ``off`` does not.
     """
 
     bundle: str
@@ -54,3 +55,4 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     eos_token_ids: tuple[int, ...] | None = None
     memory_fraction: float | None = None
     verify_bundle: bool = False
+    speculation: Literal["prompt_lookup", "off"] = "prompt_lookup"

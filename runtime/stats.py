@@ -24,6 +24,8 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
         prefix_queries_total: Prompt tokens looked up in the prefix cache.
         prefix_hits_total: Prompt tokens found there.
         step_seconds_total: Time spent in steps.
+        drafted_tokens_total: Tokens that speculation guessed and ran.
+        accepted_tokens_total: Those of them that were right.
     """
 
     running: int = 0
@@ -41,3 +43,5 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     prefix_queries_total: int = 0
     prefix_hits_total: int = 0
     step_seconds_total: float = 0.0
+    drafted_tokens_total: int = 0
+    accepted_tokens_total: int = 0

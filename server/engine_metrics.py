@@ -68,6 +68,8 @@ class EngineCollector(Collector):
             ("generation_tokens", "Tokens generated", stats.generated_tokens_total),
             ("prefix_cache_queries", "Prompt tokens looked up in the prefix cache", stats.prefix_queries_total),
             ("prefix_cache_hits", "Prompt tokens found there", stats.prefix_hits_total),
+            ("spec_decode_num_draft_tokens", "Tokens guessed and run", stats.drafted_tokens_total),
+            ("spec_decode_num_accepted_tokens", "Guessed tokens that were right", stats.accepted_tokens_total),
         ):
             counter = CounterMetricFamily(f"vllm:{name}", text, labels=["model_name"])
             counter.add_metric([self.model_name], value)

@@ -120,6 +120,7 @@ def supervisor_config(arguments: argparse.Namespace, bundle: Path) -> Supervisor
         eos_token_ids=tuple(arguments.eos_id) if arguments.eos_id else None,
         memory_fraction=arguments.mem_fraction,
         verify_bundle=arguments.verify_bundle,
+        speculation="off" if arguments.disable_speculation else "prompt_lookup",
     )
     worker = WorkerConfig(
         bundle=str(bundle),

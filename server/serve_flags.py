@@ -89,6 +89,7 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--eos_id", type=number(0, 2**31 - 1), nargs="+", metavar="ID")
     group.add_argument("--threads", type=number(1, 1024), help="compute threads (default: all cores)")
     group.add_argument("--no_spinning", action="store_true", help="for machines whose cores are wanted elsewhere too")
+    group.add_argument("--disable_speculation", action="store_true", help="no guessing of tokens from a request's text")
     group.add_argument("--verify_bundle", action="store_true", help="check every digest at start")
     group.add_argument("--drain_seconds", type=real(0, 86400), default=50.0, metavar="S")
     group.add_argument("--engine_failure", choices=("restart", "exit"), default="restart")

@@ -20,6 +20,7 @@ from runtime.scheduler import (
     KvCache,
     Scheduler,
     SchedulerConfig,
+    Speculation,
     Step,
     check_invariants,
 )
@@ -57,6 +58,7 @@ class EngineCore:
         limits: What is accepted; ``limits.max_total_tokens`` is the executor's pool.
         policy: Admission policy.
         prefix_cache: Keep the blocks of past prompts for reuse.
+        speculation: What is drafted, by an executor that can run drafts.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class EngineCore:
         policy: FuturePeak | Aggressive,
         *,
         prefix_cache: bool = True,
+        speculation: Speculation | None = None,
     ) -> None:
         self.executor = executor
         self.limits = limits
@@ -84,6 +87,7 @@ class EngineCore:
                 prefix_cache=prefix_cache,
             ),
             policy,
+            speculation if capabilities.drafts else None,
         )
         self.draining = False
         self._flying: deque[_Flying] = deque()
@@ -168,6 +172,8 @@ class EngineCore:
             prefix_queries_total=counters.prefix_queries,
             prefix_hits_total=counters.prefix_hits,
             step_seconds_total=self._step_seconds,
+            drafted_tokens_total=counters.drafted_tokens,
+            accepted_tokens_total=counters.accepted_tokens,
         )
 
     def _submit(self, outputs: Outputs) -> bool:
@@ -202,8 +208,11 @@ class EngineCore:
         now = time.perf_counter()
         self._failures = 0
         self._steps += 1
-        self._step_seconds += now - max(flying.began, self._collected)
+        seconds = now - max(flying.began, self._collected)
+        self._step_seconds += seconds
         self._collected = now
+        if self.scheduler.speculation is not None:
+            self.scheduler.speculation.observe(flying.step, seconds)
         self._send(self.scheduler.commit(flying.step, output), outputs)
 
     def _fail(self, step: Step, error: Exception, outputs: Outputs) -> None:

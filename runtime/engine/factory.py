@@ -20,7 +20,7 @@ from runtime.memory import available_memory
 from runtime.native import NativeLibraryError
 from runtime.sampling import NumpySampler, RowSampler
 from runtime.sampling.native_sampler import NativeSampler
-from runtime.scheduler import Aggressive, FuturePeak
+from runtime.scheduler import Aggressive, FuturePeak, MeasuredSpeculation, PromptLookup
 
 _SPARE_LOGIT_ROWS = 64
 """Rows of logits beyond one a row, so that prompt log-probabilities get on beside a full batch."""
@@ -37,7 +37,8 @@ def build_engine(config: EngineConfig) -> tuple[EngineCore, list[str]]:
         BundleError: The bundle cannot be used here.
     """
     limits, executor, lines = _scripted(config) if config.executor == "scripted" else _from_bundle(config)
-    core = EngineCore(executor, limits, _policy(config), prefix_cache=config.prefix_cache)
+    speculation = None if config.speculation == "off" else MeasuredSpeculation(PromptLookup())
+    core = EngineCore(executor, limits, _policy(config), prefix_cache=config.prefix_cache, speculation=speculation)
     return core, [*lines, *_describe(limits, config, sharing=executor.capabilities.prefix_sharing)]
 
 

@@ -19,6 +19,7 @@ class Capabilities:
         max_step_tokens: Tokens in one step.
         max_logit_rows: Rows of logits in one step.
         prefix_sharing: Rows may share blocks.
+        drafts: Work may end with a draft; needs a ``depth`` of 1.
         depth: Steps to keep submitted and not collected: 1 where ``submit`` does all the work, 2 where a device works
             on one while the next is being planned.
     """
@@ -29,6 +30,7 @@ class Capabilities:
     max_step_tokens: int
     max_logit_rows: int
     prefix_sharing: bool = True
+    drafts: bool = False
     depth: int = 1
 
 

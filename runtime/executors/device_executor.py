@@ -229,8 +229,8 @@ def _read_tokens(rows: list[int], drawn: Download, output: StepOutput) -> None:
         if token < 0:
             output.errors[row] = NOT_FINITE
         else:
-            output.tokens[row] = token
-            output.logprobs[row] = logprob
+            output.tokens[row] = [token]
+            output.logprobs[row] = [logprob]
 
 
 def _read_prompts(parts: list[_PromptPart], download: Download, output: StepOutput) -> None:

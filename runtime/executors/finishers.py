@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from itertools import compress
@@ -67,30 +68,51 @@ class TokenSampler:
         output = StepOutput()
         rows: list[int] = []
         places: list[int] = []
+        drafts: dict[int, tuple[int, ...]] = {}
         end = 0
         for item in work:
-            if item.logits is Logits.LAST:
-                end += 1
-            elif item.logits is Logits.ALL:
-                end += item.count
+            end += item.logit_rows
+            if item.logits is Logits.ALL:
                 self._prompt_logprobs(item, results[end - item.count : end], output)
             if item.samples:
                 rows.append(item.row)
-                places.append(end - 1)
+                places.append(end - 1 - len(item.draft))
+                if item.draft:
+                    drafts[item.row] = item.draft
         if rows:
-            self._sample(rows, results, places, output)
+            self._sample(rows, results, places, drafts, output)
         return output
 
-    def _sample(self, rows: list[int], logits: Floats, places: list[int], output: StepOutput) -> None:
-        tokens, logprobs = self._sampler.sample(rows, logits, places)
-        if min(tokens) < 0:
-            output.errors |= {row: NOT_FINITE for row, token in zip(rows, tokens, strict=True) if token < 0}
-            drawn = [token >= 0 for token in tokens]
-            rows, tokens = list(compress(rows, drawn)), list(compress(tokens, drawn))
-            logprobs = list(compress(logprobs, drawn))
-        self._rows.append(rows, tokens)
-        output.tokens = dict(zip(rows, tokens, strict=True))
-        output.logprobs = dict(zip(rows, logprobs, strict=True))
+    def _sample(
+        self, rows: list[int], logits: Floats, places: list[int], drafts: dict[int, tuple[int, ...]], output: StepOutput
+    ) -> None:
+        """Sample a token for each row, then one more for those whose draft had foretold it, until none has.
+
+        One position after the other, so that each token is drawn knowing all before it, penalties included.
+        """
+        for depth in itertools.count():
+            tokens, logprobs = self._sampler.sample(rows, logits, places)
+            if min(tokens) < 0:
+                output.errors |= {row: NOT_FINITE for row, token in zip(rows, tokens, strict=True) if token < 0}
+                drawn = [token >= 0 for token in tokens]
+                rows, tokens, places = (list(compress(those, drawn)) for those in (rows, tokens, places))
+                logprobs = list(compress(logprobs, drawn))
+            self._rows.append(rows, tokens)
+            for row, token, logprob in zip(rows, tokens, logprobs, strict=True):
+                output.tokens.setdefault(row, []).append(token)
+                output.logprobs.setdefault(row, []).append(logprob)
+            if not drafts:
+                return
+            right = [
+                drafts.get(row, ())[depth : depth + 1] == (token,) for row, token in zip(rows, tokens, strict=True)
+            ]
+            if not any(right):
+                break
+            rows = list(compress(rows, right))
+            places = [place + 1 for place in compress(places, right)]
+            self._rows.accept(rows)
+        for row in drafts:
+            self._rows.trim(row)
 
     def _prompt_logprobs(self, item: RowWork, logits: Floats, output: StepOutput) -> None:
         """Log-softmax of each next prompt token; the chunk's last token may have none."""
@@ -134,6 +156,5 @@ def with_results(work: list[RowWork]) -> Iterator[tuple[RowWork, slice]]:
     """Each work item with its own part of the results."""
     place = 0
     for item in work:
-        count = item.count if item.logits is Logits.ALL else int(item.logits is Logits.LAST)
-        yield item, slice(place, place + count)
-        place += count
+        yield item, slice(place, place + item.logit_rows)
+        place += item.logit_rows

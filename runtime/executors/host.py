@@ -85,6 +85,8 @@ class HostExecutor:
             max_step_tokens=max_step_tokens,
             max_logit_rows=max_logit_rows,
             prefix_sharing=prefix_sharing,
+            # NOTE: a model with linear slots runs a row of several tokens apart from the others.
+            drafts=prefix_sharing and not model.scores,
         )
         self._rows = RowTable(max_rows, max_sequence_tokens, model.block_size)
         self._finisher: Finisher = (
@@ -103,6 +105,8 @@ class HostExecutor:
         for item in plan.work:
             if item.new_blocks:
                 self._rows.extend(item.row, item.new_blocks)
+            if item.draft:
+                self._rows.draft(item.row, item.draft)
         results = self.model.forward(self._rows.pack(plan))
         self._rows.advance(plan.work)
         return _Done(self._finisher.finish(plan.work, results))

@@ -42,6 +42,7 @@ class RowTable:
     """
 
     def __init__(self, max_rows: int, max_tokens: int, block_size: int) -> None:
+        self._block_size = block_size
         self.tokens = np.zeros((max_rows, max_tokens + 1), dtype=np.int64)
         self.lengths = np.zeros(max_rows, dtype=np.int64)
         self.computed = np.zeros(max_rows, dtype=np.int32)
@@ -68,6 +69,21 @@ class RowTable:
         """The next token of a row, or of each of several different ones."""
         self.tokens[rows, self.lengths[rows]] = tokens
         self.lengths[rows] += 1
+
+    def draft(self, row: int, tokens: tuple[int, ...]) -> None:
+        """What might follow a row's tokens, for the next step alone."""
+        length = int(self.lengths[row])
+        self.tokens[row, length : length + len(tokens)] = tokens
+
+    def accept(self, rows: list[int]) -> None:
+        """A token of each row's draft was right: it has run."""
+        self.computed[rows] += 1
+
+    def trim(self, row: int) -> None:
+        """Forget the blocks that only rejected tokens needed."""
+        kept = -(-int(self.computed[row]) // self._block_size)
+        self.blocks[row, kept : int(self.block_counts[row])] = -1
+        self.block_counts[row] = kept
 
     def pack(self, plan: StepPlan) -> StepInputs:
         """Inputs of the plan's work, whose new blocks are already in the table. Does not advance the rows."""
@@ -97,15 +113,14 @@ class RowTable:
         )
 
     def advance(self, work: list[RowWork]) -> None:
-        """The work has run: its tokens are in the KV cache."""
-        self.computed[[item.row for item in work]] += np.array([item.count for item in work], dtype=np.int32)
+        """The work has run: its known tokens are in the KV cache."""
+        known = [item.count - len(item.draft) for item in work]
+        self.computed[[item.row for item in work]] += np.array(known, dtype=np.int32)
 
 
 def _logits_rows(work: list[RowWork], starts: Int64) -> Int64:
     wanted: list[int] = []
     for item, start in zip(work, starts.tolist(), strict=True):
-        if item.logits is Logits.LAST:
-            wanted.append(start + item.count - 1)
-        elif item.logits is Logits.ALL:
-            wanted.extend(range(start, start + item.count))
+        end = start + item.count
+        wanted.extend(range(end - item.logit_rows, end))
     return np.array(wanted, dtype=np.int64)

@@ -116,8 +116,11 @@ def _sequences(scheduler: Scheduler) -> list[str]:
                 bad.append(f"{name} waits but holds KV")
             if not 0 <= sequence.committed <= sequence.computed <= len(sequence.tokens) + sequence.pending:
                 bad.append(f"{name} has run {sequence.committed}/{sequence.computed} of {len(sequence.tokens)}")
-            if len(sequence.blocks) < blocks_for(sequence.computed, scheduler.kv.block_size):
+            needed = blocks_for(sequence.computed, scheduler.kv.block_size)
+            if len(sequence.blocks) < needed:
                 bad.append(f"{name} has run further than its blocks")
+            if len(sequence.blocks) > needed and not sequence.pending:
+                bad.append(f"{name} keeps blocks that it does not need")
     return bad
 
 

@@ -72,6 +72,14 @@ class KvCache:
         sequence.blocks.extend(added)
         return added
 
+    def trim(self, sequence: Sequence) -> None:
+        """Take back the blocks beyond the sequence's computed tokens; they are its alone."""
+        kept = blocks_for(sequence.computed, self.block_size)
+        for block in sequence.blocks[kept:]:
+            self.pool.release(block)
+            self.pool.free(block)
+        del sequence.blocks[kept:]
+
     def fork(self, source: Sequence, target: Sequence, tokens: int) -> list[tuple[int, int]] | None:
         """Let ``target`` share the first ``tokens`` computed tokens of ``source``.
 

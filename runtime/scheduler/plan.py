@@ -19,7 +19,7 @@ class Logits(IntEnum):
     NONE = 0
     """A prompt chunk that is not the last."""
     LAST = 1
-    """Sample a token after the last one."""
+    """Sample a token after the last one, and after each token of a draft."""
     ALL = 2
     """A prompt chunk whose tokens' log-probabilities are wanted; samples only if it ends the known tokens."""
 
@@ -47,13 +47,27 @@ class RowStart:
 
 @dataclass(slots=True)
 class RowWork:
-    """Run the next ``count`` tokens of row ``row``; ``new_blocks`` extend its block table first."""
+    """Run the next ``count`` tokens of row ``row``; ``new_blocks`` extend its block table first.
+
+    Attributes:
+        draft: The last of those tokens, where they are guessed. A token is sampled after the known ones and after each
+            guess, up to the first guess that is not what was sampled before it. From there on the guesses never were:
+            the row goes on from the last sampled token, and blocks that only they needed are no longer the row's.
+    """
 
     row: int
     count: int
     new_blocks: list[int]
     logits: Logits
     samples: bool
+    draft: tuple[int, ...] = ()
+
+    @property
+    def logit_rows(self) -> int:
+        """Rows of logits that it takes."""
+        if self.logits is Logits.LAST:
+            return 1 + len(self.draft)
+        return self.count if self.logits is Logits.ALL else 0
 
 
 @dataclass(slots=True)
@@ -76,15 +90,15 @@ class StepOutput:
     """What a step produced.
 
     Attributes:
-        tokens: Row -> sampled token id, for each work item with ``samples``.
-        logprobs: Row -> natural log-probability of that token.
+        tokens: Row -> sampled token ids, for each work item with ``samples``: one, and one for each accepted guess.
+        logprobs: Row -> natural log-probabilities of those tokens.
         prompt_logprobs: Row -> log-probabilities of the tokens that follow each of the chunk's tokens in the prompt.
         scores: Row -> score of its tokens, for each work item with ``samples`` of a reward model; no token then.
-        errors: Row -> why this row alone failed (for instance NaN logits).
+        errors: Row -> why this row alone failed (for instance NaN logits), after its tokens if there are any.
     """
 
-    tokens: dict[int, int] = field(default_factory=dict)
-    logprobs: dict[int, float] = field(default_factory=dict)
+    tokens: dict[int, list[int]] = field(default_factory=dict)
+    logprobs: dict[int, list[float]] = field(default_factory=dict)
     prompt_logprobs: dict[int, list[float]] = field(default_factory=dict)
     scores: dict[int, float] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)

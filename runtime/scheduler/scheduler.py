@@ -8,62 +8,17 @@ model's score. Chunked prefill, prefix hits and recompute after a preemption are
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
-from typing import NamedTuple
 
 from runtime.request import FinishReason
 from runtime.scheduler.admission import AdmissionPolicy, Load
-from runtime.scheduler.draft import Draft, Step
+from runtime.scheduler.config import SchedulerConfig
 from runtime.scheduler.kv_cache import KvCache, blocks_for
-from runtime.scheduler.plan import Logits, RowStart, StepOutput, StepPlan
+from runtime.scheduler.outcome import Counters, Emission
+from runtime.scheduler.plan import Logits, RowStart, RowWork, StepOutput, StepPlan
 from runtime.scheduler.sequence import NO_ROW, Group, RequestKey, Sequence
+from runtime.scheduler.speculation import Speculation, add_drafts
+from runtime.scheduler.step_builder import Step, StepBuilder
 from runtime.scheduler.stopping import finish_reason
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SchedulerConfig:
-    """Limits of a step, from the executor's capabilities and the operator's flags.
-
-    Attributes:
-        max_rows: Sequences in flight.
-        max_step_tokens: Tokens computed in one step; at least ``max_rows``, so that every decode fits.
-        max_logit_rows: Rows of logits in one step; more than ``max_rows``, since each sequence may sample and what is
-            beyond that serves prompt log-probabilities.
-        eos_token_ids: Ids that end a sample.
-    """
-
-    max_rows: int
-    max_step_tokens: int
-    max_logit_rows: int
-    eos_token_ids: frozenset[int] = frozenset()
-
-    def __post_init__(self) -> None:
-        if self.max_rows < 1 or self.max_step_tokens < self.max_rows or self.max_logit_rows <= self.max_rows:
-            message = f"max_step_tokens or max_logit_rows is too small for max_rows: {self}"
-            raise ValueError(message)
-
-
-class Emission(NamedTuple):
-    """One committed token of one sample, or its end without a token (``token == -1``), perhaps with a score."""
-
-    sequence: Sequence
-    token: int
-    logprob: float
-    finish: FinishReason
-    error: str = ""
-    score: float | None = None
-
-
-@dataclass(slots=True)
-class Counters:
-    """Totals since the start."""
-
-    preemptions: int = 0
-    prompt_tokens: int = 0
-    generated_tokens: int = 0
-    computed_tokens: int = 0
-    prefix_queries: int = 0
-    prefix_hits: int = 0
 
 
 class Scheduler:
@@ -73,12 +28,16 @@ class Scheduler:
         config: Limits of a step.
         kv: The block bookkeeping, owned by the scheduler from now on.
         policy: Who is admitted.
+        speculation: What is drafted; ``None`` for nothing. Steps are then not to be planned ahead of a commit.
     """
 
-    def __init__(self, config: SchedulerConfig, kv: KvCache, policy: AdmissionPolicy) -> None:
+    def __init__(
+        self, config: SchedulerConfig, kv: KvCache, policy: AdmissionPolicy, speculation: Speculation | None = None
+    ) -> None:
         self.config = config
         self.kv = kv
         self.policy = policy
+        self.speculation = speculation
         self.waiting: deque[Group] = deque()
         self.running: list[Sequence] = []  # in order of admission, a group's samples side by side
         self.groups: dict[RequestKey, Group] = {}
@@ -121,17 +80,19 @@ class Scheduler:
 
     def plan(self) -> Step | None:
         """Reserve blocks and rows for the next step; ``None`` when there is nothing to run now."""
-        draft = Draft(self.config.max_step_tokens, self.config.max_logit_rows - self.config.max_rows)
+        builder = StepBuilder(self.config.max_step_tokens, self.config.max_logit_rows - self.config.max_rows)
         decodes_first = sorted(self.running, key=lambda sequence: not sequence.decoding)
         for sequence in decodes_first:
             if sequence.row != NO_ROW and self._ready(sequence):
-                self._schedule(sequence, draft)
-        self._admit(draft)
-        if not draft.planned:
+                self._schedule(sequence, builder)
+        self._admit(builder)
+        if self.speculation is not None:
+            add_drafts(builder, self.speculation, self.running, self.kv)
+        if not builder.planned:
             return None
         plan, self._next = self._next, StepPlan()
-        plan.work = [item.work for item in draft.planned]
-        return Step(plan, draft.planned)
+        plan.work = [item.work for item in builder.planned]
+        return Step(plan, builder.planned)
 
     def commit(self, step: Step, output: StepOutput) -> list[Emission]:
         """Take in what a step produced: tokens, scores, ends, blocks for the prefix cache.
@@ -143,21 +104,23 @@ class Scheduler:
             sequence.pending -= work.samples
             if sequence.finished:
                 continue
-            if work.row in output.errors:
-                self._finish(sequence, FinishReason.ERROR)
-                emissions.append(Emission(sequence, -1, 0.0, sequence.finish, output.errors[work.row]))
+            if work.row in output.errors and not (work.draft and work.row in output.tokens):
+                emissions.append(self._fail(sequence, output.errors[work.row]))
                 continue
             self.counters.computed_tokens += work.count
             if epoch == sequence.started and work.row in output.prompt_logprobs:
                 sequence.prompt_logprobs += output.prompt_logprobs[work.row]
             if epoch == sequence.epoch:
-                sequence.committed += work.count
+                sequence.committed += work.count - len(work.draft)
                 self.kv.publish(sequence)
             if work.row in output.scores:
                 self._finish(sequence, FinishReason.STOP)
                 emissions.append(Emission(sequence, -1, 0.0, sequence.finish, score=output.scores[work.row]))
+            elif work.draft:
+                emissions += self._accept_draft(sequence, work, output)
             elif work.samples:
-                emissions.append(self._accept(sequence, output.tokens[work.row], output.logprobs[work.row]))
+                (token,), (logprob,) = output.tokens[work.row], output.logprobs[work.row]
+                emissions.append(self._accept(sequence, token, logprob))
         return emissions
 
     def release(self, step: Step, error: str) -> list[Emission]:
@@ -181,28 +144,28 @@ class Scheduler:
         leader = sequence.group.sequences[0]
         return sequence is not leader and not (sequence.generated or leader.generated or leader.finished)
 
-    def _schedule(self, sequence: Sequence, draft: Draft) -> None:
+    def _schedule(self, sequence: Sequence, builder: StepBuilder) -> None:
         """Plan as many of the sequence's tokens as fit, preempting the youngest groups when blocks run out."""
         logits = Logits.ALL if self._wants_prompt_logprobs(sequence) else Logits.LAST
-        count = draft.cut(sequence.remaining, logits)
+        count = builder.cut(sequence.remaining, logits)
         if count == 0:
             return
         added = self.kv.extend(sequence, sequence.computed + count)
         while added is None:
-            self._preempt(self.running[-1].group, draft)
+            self._preempt(self.running[-1].group, builder)
             if sequence.row == NO_ROW:
                 return
             added = self.kv.extend(sequence, sequence.computed + count)
-        draft.add(sequence, added, count, logits)
+        builder.add(sequence, added, count, logits)
 
     @staticmethod
     def _wants_prompt_logprobs(sequence: Sequence) -> bool:
         wanted = sequence.group.params.prompt_logprobs and not sequence.generated
         return wanted and sequence.computed < sequence.prompt_length - 1
 
-    def _admit(self, draft: Draft) -> None:
+    def _admit(self, builder: StepBuilder) -> None:
         """Start waiting groups in order, until the first that does not fit."""
-        while self.waiting and draft.tokens_left and not draft.preempted:
+        while self.waiting and builder.tokens_left and not builder.preempted:
             group = self.waiting[0]
             live = group.live()
             if len(live) > len(self.free_rows) or any(sequence.pending for sequence in live):
@@ -218,7 +181,7 @@ class Scheduler:
                 self.running.append(sequence)
             for sequence in live:
                 if sequence.row != NO_ROW and self._ready(sequence):
-                    self._schedule(sequence, draft)
+                    self._schedule(sequence, builder)
 
     def _start(self, sequence: Sequence) -> None:
         """Hand a sequence to the executor, with whatever the prefix cache has of it."""
@@ -244,14 +207,14 @@ class Scheduler:
             )
         )
 
-    def _preempt(self, group: Group, draft: Draft) -> None:
+    def _preempt(self, group: Group, builder: StepBuilder) -> None:
         """Put a running group back at the head of the queue; what it computed stays in the prefix cache."""
         for sequence in group.live():
-            draft.drop(sequence)
+            builder.drop(sequence)
             self._leave(sequence)
             sequence.epoch += 1
         group.preempted = True
-        draft.preempted = True
+        builder.preempted = True
         self.waiting.appendleft(group)
         self.counters.preemptions += 1
 
@@ -266,6 +229,29 @@ class Scheduler:
         if finish is not FinishReason.NONE:
             self._finish(sequence, finish)
         return Emission(sequence, token, logprob, finish)
+
+    def _accept_draft(self, sequence: Sequence, work: RowWork, output: StepOutput) -> list[Emission]:
+        """Take in the tokens of a sequence that ran a draft, up to its end; all but the last are in the KV cache."""
+        tokens, logprobs = output.tokens[work.row], output.logprobs[work.row]
+        self.counters.drafted_tokens += len(work.draft)
+        self.counters.accepted_tokens += len(tokens) - 1
+        emissions = [self._accept(sequence, tokens[0], logprobs[0])]
+        for token, logprob in zip(tokens[1:], logprobs[1:], strict=True):
+            if sequence.finished:
+                return emissions
+            sequence.computed += 1
+            sequence.committed += 1
+            emissions.append(self._accept(sequence, token, logprob))
+        if not sequence.finished:
+            self.kv.publish(sequence)
+            self.kv.trim(sequence)
+            if work.row in output.errors:
+                emissions.append(self._fail(sequence, output.errors[work.row]))
+        return emissions
+
+    def _fail(self, sequence: Sequence, error: str) -> Emission:
+        self._finish(sequence, FinishReason.ERROR)
+        return Emission(sequence, -1, 0.0, sequence.finish, error)
 
     def _fork_siblings(self, leader: Sequence) -> None:
         """The leader's prompt is in the cache: its siblings share it and recompute only the last prompt token.

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from runtime.request import FinishReason, SamplingParams
+
+if TYPE_CHECKING:
+    from runtime.scheduler.guesses import Guesses
+    from runtime.scheduler.ngram_index import NgramIndex
 
 NO_ROW = -1
 
@@ -31,6 +36,8 @@ class Sequence:
         epoch: Counts preemptions, so that a commit can tell an old residence from the present one.
         started: The epoch in which it was last handed to the executor.
         prompt_logprobs: Collected so far, when asked for.
+        ngrams: Prompt lookup's notes on its tokens.
+        guesses: Speculation's notes on how well it can be foretold.
     """
 
     group: Group
@@ -47,6 +54,8 @@ class Sequence:
     started: int = -1
     finish: FinishReason = FinishReason.NONE
     prompt_logprobs: list[float] = field(default_factory=list)
+    ngrams: NgramIndex | None = None
+    guesses: Guesses | None = None
 
     @property
     def prompt_length(self) -> int:

@@ -181,7 +181,9 @@ def test_unexpected_errors_tell_nothing(serve: Serve, caplog: pytest.LogCaptureF
 
 
 def test_metrics_have_both_families_of_names(serve: Serve, engine: FakeEngine) -> None:
-    engine.stats = EngineStats(running=3, waiting=2, paused=1, capacity_tokens=100, used_tokens=40, steps_total=7)
+    engine.stats = EngineStats(
+        running=3, waiting=2, paused=1, capacity_tokens=100, used_tokens=40, steps_total=7, accepted_tokens_total=5
+    )
 
     async def test(client: Client) -> None:
         before = (await client.request("GET", "/metrics")).body.decode()
@@ -203,6 +205,7 @@ def test_metrics_have_both_families_of_names(serve: Serve, engine: FakeEngine) -
             'lightllm_batch_inference_count_total{method="step"} 7.0',
             'vllm:num_requests_running{model_name="default_model_name"} 3.0',
             'vllm:kv_cache_usage_perc{model_name="default_model_name"} 0.4',
+            'vllm:spec_decode_num_accepted_tokens_total{model_name="default_model_name"} 5.0',
             'vllm:request_success_total{finished_reason="length",model_name="default_model_name"} 1.0',
             'vllm:inter_token_latency_seconds_count{model_name="default_model_name"} 2.0',
         ):

@@ -25,7 +25,7 @@ from runtime.executors.scripted import Script
 from runtime.messages import AddRequest
 from runtime.native import NativeLibraryError
 from runtime.request import SamplingParams
-from runtime.scheduler import Aggressive, FuturePeak
+from runtime.scheduler import Aggressive, FuturePeak, MeasuredSpeculation
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +153,16 @@ def test_the_admission_policy_is_the_configurations(script: Path) -> None:
 
 def test_the_prefix_cache_can_be_off(script: Path) -> None:
     assert [scripted(script, prefix_cache=wish).scheduler.kv.prefix_cache for wish in (True, False)] == [True, False]
+
+
+def test_speculation_can_be_off(script: Path) -> None:
+    assert isinstance(scripted(script).scheduler.speculation, MeasuredSpeculation)
+    assert scripted(script, speculation="off").scheduler.speculation is None
+
+
+def test_an_executor_that_takes_no_drafts_gets_none(script: Path) -> None:
+    script.write_bytes(msgspec.json.encode(Script(max_sequence_tokens=64, scores=True)))
+    assert scripted(script).scheduler.speculation is None
 
 
 def test_a_scripts_capacity_can_be_chosen(script: Path) -> None:

@@ -318,7 +318,7 @@ def test_a_row_that_was_not_prepared_is_told_so_when_its_turn_comes(tmp_path: Pa
     assert output.errors == {1: LOST}
     again = RowStart(1, [5, 6, 7], 3, 0, [], params)
     output = executor.collect(executor.submit(StepPlan(ends=[1], starts=[again], work=[work])))
-    assert output.tokens == {1: next_token(SCRIPT, [5, 6, 7])}
+    assert output.tokens == {1: [next_token(SCRIPT, [5, 6, 7])]}
 
 
 def test_closing_it_gives_back_the_devices_memory(tmp_path: Path) -> None:

@@ -79,8 +79,8 @@ def test_rows_that_want_all_the_last_or_no_logits_share_a_step() -> None:
     prompts = [[1, 2, 3, 4], scripted([5], 3), [9, 8, 7, 6, 5], scripted([6], 4)]
     items = [work(0, 4), work(1, 4, ALL, samples=True), work(2, 3, NONE), work(3, 3, ALL)]
     output = run(host, items, *(start(row, prompt) for row, prompt in enumerate(prompts)))
-    assert output.tokens == {0: next_token(SCRIPT, prompts[0]), 1: next_token(SCRIPT, prompts[1])}
-    assert output.logprobs == pytest.approx(dict.fromkeys((0, 1), 8 - math.log(math.exp(8) + 49)), abs=1e-6)
+    assert output.tokens == {0: [next_token(SCRIPT, prompts[0])], 1: [next_token(SCRIPT, prompts[1])]}
+    assert all(output.logprobs[row] == pytest.approx([8 - math.log(math.exp(8) + 49)], abs=1e-6) for row in (0, 1))
     assert output.prompt_logprobs[1] == pytest.approx(logprobs(prompts[1], 1, 4))
     assert output.prompt_logprobs[3] == pytest.approx(logprobs(prompts[3], 1, 4))
     assert set(output.prompt_logprobs) == {1, 3}
@@ -95,7 +95,7 @@ def test_a_chunks_last_token_is_judged_by_the_next_chunks_first() -> None:
     third = run(host, [work(0, 1, ALL, samples=True)])
     chunks = [output.prompt_logprobs[0] for output in (first, second, third)]
     assert chunks == [pytest.approx(logprobs(prompt, *ends)) for ends in [(1, 3), (3, 6), (6, 6)]]
-    assert third.tokens == {0: next_token(SCRIPT, prompt)}
+    assert third.tokens == {0: [next_token(SCRIPT, prompt)]}
 
 
 def test_a_step_without_logits_samples_nothing() -> None:
@@ -106,7 +106,7 @@ def test_a_step_without_logits_samples_nothing() -> None:
 def test_a_sampled_token_is_the_rows_next_without_being_told() -> None:
     host = executor()
     outputs = [run(host, [work(0, 2)], start(0, [1, 2])), *(run(host, [work(0, 1)]) for _ in range(3))]
-    assert [output.tokens[0] for output in outputs] == scripted([1, 2], 4)[2:]
+    assert [output.tokens[0] for output in outputs] == [[token] for token in scripted([1, 2], 4)[2:]]
 
 
 def test_new_blocks_and_copies_reach_the_model_before_the_step() -> None:
@@ -115,7 +115,7 @@ def test_new_blocks_and_copies_reach_the_model_before_the_step() -> None:
     run(host, [work(0, 6)], RowStart(0, prompt, 6, 0, [3, 1], GREEDY))
     fork = RowStart(1, prompt, 6, 5, [3, 9], GREEDY)
     plan = StepPlan(starts=[fork], block_copies=[(1, 9)], work=[RowWork(1, 1, [], LAST, samples=True)])
-    assert host.collect(host.submit(plan)).tokens == {1: next_token(SCRIPT, prompt)}
+    assert host.collect(host.submit(plan)).tokens == {1: [next_token(SCRIPT, prompt)]}
     run(host, [work(1, 1)])
     run(host, [work(1, 1)])
     run(host, [RowWork(1, 1, [12], LAST, samples=True)])
@@ -125,7 +125,7 @@ def test_new_blocks_and_copies_reach_the_model_before_the_step() -> None:
 def test_ending_a_row_that_is_not_in_use_does_nothing() -> None:
     host = executor()
     output = run(host, [work(0, 2)], start(0, [1, 2]), ends=[0, 3])
-    assert output.tokens == {0: next_token(SCRIPT, [1, 2])}
+    assert output.tokens == {0: [next_token(SCRIPT, [1, 2])]}
     assert run(host, [work(0, 1)], ends=[3]).tokens
 
 
@@ -133,7 +133,7 @@ def test_a_row_may_end_and_start_in_one_step() -> None:
     host = executor()
     run(host, [work(0, 5)], start(0, [1, 2, 3, 4, 5], RANDOM))
     output = run(host, [work(0, 2)], start(0, [8, 9]), ends=[0])
-    assert output.tokens == {0: next_token(SCRIPT, [8, 9])}
+    assert output.tokens == {0: [next_token(SCRIPT, [8, 9])]}
 
 
 def test_a_prompt_whose_logits_are_not_finite_fails_its_row_alone() -> None:
@@ -149,12 +149,25 @@ def test_a_prompt_whose_logits_are_not_finite_fails_its_row_alone() -> None:
 def test_a_sample_whose_logits_are_not_finite_fails_its_row_alone() -> None:
     output = run(executor(), [work(0, 2), work(1, 2)], start(0, [1, POISON]), start(1, [1, 2]))
     assert output.errors == {0: NOT_FINITE}
-    assert output.tokens == {1: next_token(SCRIPT, [1, 2])}
+    assert output.tokens == {1: [next_token(SCRIPT, [1, 2])]}
+
+
+def test_each_place_of_a_draft_is_sampled_until_one_is_wrong() -> None:
+    host = executor()
+    right, wrong = scripted([1, 2], 4), scripted([3, 4], 4)
+    run(host, [work(0, 2), work(1, 2)], start(0, [1, 2]), start(1, [3, 4]))
+    drafts = [tuple(right[3:5]), (wrong[3], 49 - wrong[4], wrong[5])]
+    items = [RowWork(row, 1 + len(draft), [], LAST, samples=True, draft=draft) for row, draft in enumerate(drafts)]
+    output = run(host, items)
+    assert output.tokens == {0: right[3:6], 1: wrong[3:5]}
+    assert [len(output.logprobs[row]) for row in (0, 1)] == [3, 2]
+    output = run(host, [work(0, 1), work(1, 1)])
+    assert output.tokens == {0: [next_token(SCRIPT, right)], 1: [wrong[5]]}
 
 
 def draws(host: HostExecutor, row: int, first: int, count: int) -> list[int]:
     """Tokens of ``count`` steps, the first over ``first`` tokens."""
-    return [run(host, [work(row, first if step == 0 else 1)]).tokens[row] for step in range(count)]
+    return [run(host, [work(row, first if step == 0 else 1)]).tokens[row][0] for step in range(count)]
 
 
 @pytest.mark.parametrize(

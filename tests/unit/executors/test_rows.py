@@ -100,6 +100,28 @@ def test_a_row_that_starts_again_has_forgotten_who_had_it_before() -> None:
     assert inputs.block_table.tolist() == [[3]]
 
 
+def test_a_draft_runs_behind_what_is_known_and_leaves_only_what_was_right() -> None:
+    rows = table()
+    begin(rows, 0, [10, 11, 12, 13, 14, 15, 16], computed=6, blocks=[7, 3])
+    begin(rows, 1, [20, 21], computed=1, blocks=[5])
+    rows.extend(0, [8])
+    rows.draft(0, (17, 18, 19))
+    items = [RowWork(0, 4, [8], Logits.LAST, samples=True, draft=(17, 18, 19)), work(1, 1)]
+    inputs = pack(rows, *items)
+    assert inputs.token_ids.tolist() == [16, 17, 18, 19, 21]
+    assert inputs.logits_rows.tolist() == [0, 1, 2, 3, 4], "each place of a draft is sampled"
+    assert inputs.block_table.tolist() == [[7, 3, 8], [5, -1, -1]]
+    rows.advance(items)
+    rows.append([0, 1], [17, 22])
+    rows.accept([0])
+    rows.append([0], [30])
+    rows.trim(0)
+    after = pack(rows, work(0, 1), work(1, 1))
+    assert after.token_ids.tolist() == [30, 22]
+    assert after.past_lens.tolist() == [8, 2]
+    assert after.block_table.tolist() == [[7, 3], [5, -1]], "the third block went back"
+
+
 def test_a_row_has_room_for_its_longest_sequence_and_the_token_sampled_after_it() -> None:
     rows = table()
     begin(rows, 2, [1] * 16, computed=15, blocks=[1, 2, 3, 4])

@@ -15,10 +15,9 @@ from runtime.scheduler import (
     Emission,
     Group,
     KvCache,
-    Logits,
-    RowWork,
     Scheduler,
     SchedulerConfig,
+    Speculation,
     Step,
     StepOutput,
     check_invariants,
@@ -28,11 +27,6 @@ SCRIPT = Script(vocab_size=97, eos_token_ids=(0,), eos_period=23, block_size=4, 
 REWARD = Script(vocab_size=97, block_size=4, max_sequence_tokens=200, scores=True)
 LONGEST_RUN = 2000
 STUCK = f"still waiting after {LONGEST_RUN} steps"
-
-
-def logit_rows(item: RowWork) -> int:
-    """Rows of logits that a work item asks for."""
-    return {Logits.NONE: 0, Logits.LAST: 1, Logits.ALL: item.count}[item.logits]
 
 
 def expected_output(script: Script, prompt: list[int], params: SamplingParams) -> list[int]:
@@ -57,6 +51,7 @@ class Harness:
     policy: AdmissionPolicy = field(default_factory=Aggressive)
     prefix_cache: bool = True
     sharing: bool = True
+    speculation: Speculation | None = None
 
     def __post_init__(self) -> None:
         eos = frozenset(self.script.eos_token_ids)
@@ -77,9 +72,11 @@ class Harness:
             ),
             KvCache(self.num_blocks, self.script.block_size, sharing=self.sharing, prefix_cache=self.prefix_cache),
             self.policy,
+            self.speculation,
         )
         self.groups: dict[int, Group] = {}
         self.outputs: dict[tuple[int, int], list[int]] = {}
+        self.logprobs: dict[tuple[int, int], list[float]] = {}
         self.scores: dict[tuple[int, int], float] = {}
         self.finishes: dict[tuple[int, int], FinishReason] = {}
 
@@ -96,7 +93,7 @@ class Harness:
         if step is not None:
             work = step.plan.work
             assert step.plan.tokens <= self.max_step_tokens
-            assert sum(logit_rows(item) for item in work) <= self.max_rows + self.spare_logit_rows
+            assert sum(item.logit_rows for item in work) <= self.max_rows + self.spare_logit_rows
             assert len({item.row for item in work}) == len(work)
         return step
 
@@ -137,6 +134,7 @@ class Harness:
             assert key not in self.finishes, "output after the end"
             if emission.token >= 0:
                 self.outputs.setdefault(key, []).append(emission.token)
+                self.logprobs.setdefault(key, []).append(emission.logprob)
             if emission.score is not None:
                 self.scores[key] = emission.score
             if emission.finish is not FinishReason.NONE:

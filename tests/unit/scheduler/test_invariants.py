@@ -118,6 +118,10 @@ def run_further_than_the_blocks(scheduler: Scheduler) -> None:
     sequence.computed += 8
 
 
+def keep_the_blocks_of_a_draft(scheduler: Scheduler) -> None:
+    scheduler.kv.extend(leader(scheduler), leader(scheduler).computed + 8)
+
+
 def move_a_sequence_to_another_tenant(scheduler: Scheduler) -> None:
     leader(scheduler).group.salt = "b"
 
@@ -158,6 +162,7 @@ def publish_a_block_that_is_being_written(scheduler: Scheduler) -> None:
         (let_a_waiting_sequence_hold_kv, "waits but holds KV"),
         (commit_what_has_not_run, "has run "),
         (run_further_than_the_blocks, "has run further than its blocks"),
+        (keep_the_blocks_of_a_draft, "keeps blocks that it does not need"),
         (move_a_sequence_to_another_tenant, "which is not on its path"),
         (claim_to_have_published_a_private_block, "which is not on its path"),
         (share_a_block_that_is_being_written, ", which others hold"),

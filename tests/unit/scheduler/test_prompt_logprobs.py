@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import random
 
+import msgspec
 import pytest
 from harness import Harness
 
+from runtime.executors.finishers import NOT_FINITE
 from runtime.executors.scripted import Script, next_token
 from runtime.request import FinishReason
 from runtime.scheduler import Group, Logits
@@ -119,3 +121,10 @@ def test_a_long_prompt_that_wants_them_does_not_hold_up_anothers() -> None:
     harness.add(4, [9, 10], max_new_tokens=1)
     harness.step()
     assert harness.finishes == {(4, 0): FinishReason.LENGTH}
+
+
+def test_a_prompt_that_fails_in_its_middle_fails_although_a_token_could_be_sampled_after_it() -> None:
+    harness = Harness(script=msgspec.structs.replace(SCRIPT, nan_on_token=7), max_step_tokens=40, spare_logit_rows=30)
+    harness.add(1, [5, 7, 6], max_new_tokens=4, prompt_logprobs=True)
+    (emission,) = harness.step()
+    assert (emission.token, emission.finish, emission.error) == (-1, FinishReason.ERROR, NOT_FINITE)

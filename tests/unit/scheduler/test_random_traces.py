@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 
 import pytest
+from draft_sources import Soothsayer
 from harness import Harness
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.scheduler import Aggressive, FuturePeak, check_invariants
+from runtime.scheduler import Aggressive, FixedSpeculation, FuturePeak, check_invariants
 
 POLICIES = {
     "aggressive": Aggressive(),
@@ -25,8 +26,10 @@ def abort_somebody(harness: Harness, rng: random.Random) -> None:
         assert check_invariants(harness.scheduler) == []
 
 
-def random_trace(seed: int, steps: int, policy: str, *, prefix_cache: bool, sharing: bool = True) -> Harness:
-    """Drive a harness with arrivals, aborts and cache pressure from one seed."""
+def random_trace(
+    seed: int, steps: int, policy: str, *, prefix_cache: bool, sharing: bool = True, skill: float | None = None
+) -> Harness:
+    """Drive a harness with arrivals, aborts, cache pressure and drafts of some ``skill``, all from one seed."""
     rng = random.Random(seed)
     harness = Harness(
         num_blocks=rng.choice([16, 20, 48]),
@@ -35,6 +38,7 @@ def random_trace(seed: int, steps: int, policy: str, *, prefix_cache: bool, shar
         policy=POLICIES[policy],
         prefix_cache=prefix_cache,
         sharing=sharing,
+        speculation=None if skill is None else FixedSpeculation(Soothsayer(skill, seed), rng.choice([1, 3, 15])),
     )
     stems = [[rng.randrange(1, 97) for _ in range(rng.randrange(1, 30))] for _ in range(4)]
     number = 0
@@ -83,7 +87,28 @@ def test_an_executor_that_cannot_share_blocks_gives_the_same_output() -> None:
     random_trace(3, 300, "aggressive", prefix_cache=True, sharing=False)
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("skill", [0.0, 0.7, 1.0])
+def test_drafts_change_neither_output_nor_who_is_preempted(policy: str, skill: float) -> None:
+    """However fast drafts let a sequence grow, the conservative policy's promise holds: nobody is preempted."""
+    preemptions = drafted = accepted = 0
+    for seed in range(4):
+        counters = random_trace(seed, 200, policy, prefix_cache=True, skill=skill).scheduler.counters
+        preemptions += counters.preemptions
+        drafted += counters.drafted_tokens
+        accepted += counters.accepted_tokens
+    assert drafted > 100
+    assert (accepted > 0) == (skill > 0)
+    assert (accepted == drafted) == (skill == 1)
+    assert (preemptions > 0) == (policy != "conservative")
+
+
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 2**32), policy=st.sampled_from(sorted(POLICIES)), prefix_cache=st.booleans())
-def test_any_trace_is_exact(seed: int, policy: str, prefix_cache: bool) -> None:
-    random_trace(seed, 60, policy, prefix_cache=prefix_cache)
+@given(
+    seed=st.integers(0, 2**32),
+    policy=st.sampled_from(sorted(POLICIES)),
+    prefix_cache=st.booleans(),
+    skill=st.sampled_from([None, 0.0, 0.5, 1.0]),
+)
+def test_any_trace_is_exact(seed: int, policy: str, prefix_cache: bool, skill: float | None) -> None:
+    random_trace(seed, 60, policy, prefix_cache=prefix_cache, skill=skill)

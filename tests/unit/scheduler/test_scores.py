@@ -23,7 +23,7 @@ from runtime.scheduler import (
     check_invariants,
 )
 from runtime.scheduler.admission import Load
-from runtime.scheduler.draft import Draft
+from runtime.scheduler.step_builder import StepBuilder
 
 PROMPT = [11, 12, 13, 14, 15, 16, 17, 18]
 
@@ -140,7 +140,7 @@ def test_a_score_that_comes_after_its_request_gave_way_ends_it_in_the_queue() ->
     group = ask(harness, 1, PROMPT)
     flying = harness.plan()
     assert flying is not None
-    harness.scheduler._preempt(group, Draft(16, 2))
+    harness.scheduler._preempt(group, StepBuilder(16, 2))
     assert harness.plan() is None, "its score is on its way"
     (emission,) = harness.execute(flying)
     assert emission.score == score_of(REWARD, PROMPT)

@@ -31,7 +31,7 @@ def test_lightllms_flags_reach_the_engine() -> None:
     flags = (
         "--max_total_token_num 5000 --max_req_total_len 300 --running_max_req_size 7 --batch_max_tokens 99 --eos_id 3 4"
         " --router_token_ratio 0.5 --router_max_new_token_len 55 --disable_dynamic_prompt_cache --mem_fraction 0.4"
-        " --threads 2 --drain_seconds 9 --admission aggressive --max_queued 0"
+        " --threads 2 --drain_seconds 9 --admission aggressive --max_queued 0 --disable_speculation"
     )
     engine = supervisor_config(parse(*flags.split()), Path("/bundle")).engine
     assert engine.bundle == "/bundle"
@@ -39,6 +39,7 @@ def test_lightllms_flags_reach_the_engine() -> None:
     assert (engine.max_step_tokens, engine.eos_token_ids, engine.memory_fraction) == (99, (3, 4), 0.4)
     assert (engine.token_ratio, engine.router_max_new_tokens, engine.prefix_cache) == (0.5, 55, False)
     assert (engine.threads, engine.drain_seconds, engine.admission, engine.max_queued) == (2, 9.0, "aggressive", 0)
+    assert engine.speculation == "off"
 
 
 def test_flags_reach_the_workers() -> None:

@@ -26,24 +26,24 @@ class Step:
 
 
 @dataclass(slots=True)
-class Draft:
+class StepBuilder:
     """The step under construction.
 
     Attributes:
         tokens_left: Tokens that still fit.
-        prompt_rows_left: Rows of logits left for prompt log-probabilities; one a sequence is set aside for sampling.
+        spare_rows: Rows of logits left for prompts and drafts; one a sequence is set aside for sampling.
         preempted: A group had to give way, so nobody is admitted in this step.
     """
 
     tokens_left: int
-    prompt_rows_left: int
+    spare_rows: int
     preempted: bool = False
     planned: list[Planned] = field(default_factory=list)
 
     def cut(self, wanted: int, logits: Logits) -> int:
         """How many of ``wanted`` tokens fit."""
         fits = min(wanted, self.tokens_left)
-        return min(fits, self.prompt_rows_left) if logits is Logits.ALL else fits
+        return min(fits, self.spare_rows) if logits is Logits.ALL else fits
 
     def add(self, sequence: Sequence, added: list[int], count: int, logits: Logits) -> None:
         """Plan the sequence's next ``count`` tokens; they sample if they are its last."""
@@ -54,9 +54,22 @@ class Draft:
         self.planned.append(Planned(sequence, sequence.epoch, work))
         self.tokens_left -= count
         if logits is Logits.ALL:
-            self.prompt_rows_left -= count
+            self.spare_rows -= count
         sequence.computed += count
         sequence.pending += samples
+
+    @property
+    def draft_room(self) -> int:
+        """Tokens that fit, each with its logits."""
+        return min(self.tokens_left, self.spare_rows)
+
+    def add_draft(self, work: RowWork, draft: list[int], added: list[int]) -> None:
+        """Let planned work run a draft too."""
+        work.draft = tuple(draft)
+        work.count += len(draft)
+        work.new_blocks += added
+        self.tokens_left -= len(draft)
+        self.spare_rows -= len(draft)
 
     def drop(self, sequence: Sequence) -> None:
         """Take back what was planned for a sequence that is being preempted."""
