@@ -18,6 +18,7 @@ class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
         vocab_size: Token ids are below this.
         eos_token_ids: Ids that end a sample.
         kv_bytes_per_token: Bytes of KV cache a token takes over all layers.
+        host_logits: Tokens are drawn in host memory, so that ``top_logprobs`` and ``logit_bias`` can be had.
         scores: The model gives a score of each prompt, and no tokens; sampling parameters are not read.
     """
 
@@ -31,3 +32,4 @@ class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
     eos_token_ids: tuple[int, ...]
     kv_bytes_per_token: int = 0
     scores: bool = False
+    host_logits: bool = True

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+TopLogprobs = list[tuple[int, float]]
+"""Token ids and their natural log-probabilities, the likeliest first."""
+
 
 class FinishReason(IntEnum):
     """Why a sample ended; an int so that it is compact on the wire."""
@@ -28,8 +31,8 @@ class SamplingParams:
         temperature: Divides the logits; greater than 0.
         top_p: Nucleus mass in (0, 1].
         top_k: Ranks kept; -1 keeps the whole vocabulary.
-        presence_penalty: Subtracted once from each token already counted; at least 0.
-        frequency_penalty: Subtracted once per occurrence of a counted token; at least 0.
+        presence_penalty: Subtracted once from each token already counted; negative is a bonus.
+        frequency_penalty: Subtracted once per occurrence of a counted token; may be negative too.
         repetition_penalty: Divides positive and multiplies negative logits of counted tokens; at least 1.
         decay_start: Generated tokens after which EOS starts to grow more likely.
         decay_factor: Growth per token of the EOS logit beyond ``decay_start``; 1.0 is off.
@@ -41,6 +44,8 @@ class SamplingParams:
         allowed_token_ids: When not empty, only these ids can be drawn.
         seed: Key of the counter-based random draws, in [0, 2**64).
         prompt_logprobs: Report the log-probability of each prompt token; skips the prefix-cache lookup.
+        top_logprobs: Report so many of the likeliest tokens beside each log-probability.
+        logit_bias: Token ids, each once, and what is added to their logits before anything else.
     """
 
     temperature: float = 1.0
@@ -59,6 +64,8 @@ class SamplingParams:
     allowed_token_ids: tuple[int, ...] = field(default=())
     seed: int = 0
     prompt_logprobs: bool = False
+    top_logprobs: int = 0
+    logit_bias: tuple[tuple[int, float], ...] = field(default=())
 
     @property
     def penalised(self) -> bool:

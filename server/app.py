@@ -14,6 +14,8 @@ from server.connection import ConnectionMiddleware
 from server.drain import leave_when_quiet
 from server.error_answers import add_error_answers
 from server.resources.generate import GenerateResource
+from server.resources.openai import ChatCompletionsResource, CompletionsResource, ModelsResource
+from server.resources.openai_tokenize import DetokenizeResource, TokenizeResource
 from server.resources.score import ScoreResource
 from server.resources.status import (
     HealthResource,
@@ -86,7 +88,7 @@ class Application:
 
     def _add_routes(self) -> None:
         app, services = self._falcon, self.services
-        health, tokens = HealthResource(services), TokensResource(services)
+        health, tokens, models = HealthResource(services), TokensResource(services), ModelsResource(services)
         for path, resource in (
             ("/health", health),
             ("/healthz", health),
@@ -100,6 +102,12 @@ class Application:
             ("/get_model_name", ModelNameResource(services)),
             ("/get_score", ScoreResource(services)),
             ("/metrics", MetricsResource(services)),
+            ("/v1/completions", CompletionsResource(services)),
+            ("/v1/chat/completions", ChatCompletionsResource(services)),
+            ("/v1/models", models),
+            ("/tokenize", TokenizeResource(services)),
+            ("/detokenize", DetokenizeResource(services)),
         ):
             app.add_route(path, resource)
+        app.add_route("/v1/models/{name:path}", models, suffix="one")
         add_error_answers(app, services)

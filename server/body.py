@@ -8,6 +8,7 @@ from typing import Any
 
 from server.connection import AsgiApp, Receive, Send
 from server.native_format import encode
+from server.openai.errors import error_body, speaks_openai
 
 DISCARD_SECONDS = 3.0
 
@@ -35,13 +36,13 @@ class BodyMiddleware:
             message = await receive()
             if message["type"] == "http.disconnect":
                 # NOTE: this is also what a server says when it is tired of waiting.
-                await _refuse(send, 408, "the body did not arrive in time")
+                await _refuse(scope, send, 408, "the body did not arrive in time")
                 return
             body += message.get("body", b"")
             more = message.get("more_body", False)
             too_large = len(body) > self._limit
         if too_large:
-            await _refuse(send, 413, f"the body has more than {self._limit} bytes")
+            await _refuse(scope, send, 413, f"the body has more than {self._limit} bytes")
             await _discard(receive)
             # NOTE: gunicorn keeps a connection whatever the header says; it closes when an answered request fails.
             raise ConnectionAbortedError("the body is too large")
@@ -62,8 +63,8 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-async def _refuse(send: Send, status: int, message: str) -> None:
-    content = encode({"message": message})
+async def _refuse(scope: dict[str, Any], send: Send, status: int, message: str) -> None:
+    content = encode(error_body(status, message) if speaks_openai(scope["path"]) else {"message": message})
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(content)),

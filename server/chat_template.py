@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Template, TemplateError
+from jinja2 import Template, TemplateError, meta
 
 from runtime.bundle.bundle import CHAT_TEMPLATE_FILE
 from server.errors import InvalidRequestError, UnavailableError, field_of
@@ -55,7 +55,7 @@ class ChatTemplate:
         seconds: float = RENDER_SECONDS,
         max_characters: int = MAX_RENDERED_CHARACTERS,
     ) -> None:
-        self._template, self.problem = _compile(source)
+        self._template, self._variables, self.problem = _compile(source)
         self._special_tokens = dict(special_tokens or {})
         self._seconds = seconds
         self._max_characters = max_characters
@@ -71,6 +71,10 @@ class ChatTemplate:
             logger.warning("chats cannot be rendered: %s", template.problem)
         return template
 
+    def knows(self, variable: str) -> bool:
+        """Whether the template looks at ``variable``."""
+        return variable in self._variables
+
     async def render(
         self,
         messages: Sequence[Message],
@@ -78,6 +82,7 @@ class ChatTemplate:
         name: str = "messages",
         add_generation_prompt: bool = False,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> str:
         """The text of a chat.
 
@@ -86,6 +91,7 @@ class ChatTemplate:
             name: Of the request's field, for error messages.
             add_generation_prompt: End with the beginning of an answer.
             tools: JSON schemas of functions that the model may call.
+            extra: More variables, under names that have no meaning yet.
 
         Raises:
             InvalidRequestError: There is no template, it refuses the messages, or it takes too long or writes too
@@ -94,12 +100,16 @@ class ChatTemplate:
         """
         if self._template is None:
             raise InvalidRequestError(f"{name}: {self.problem}; send the chat as one text", ERROR_CODE, field_of(name))
-        variables = self._special_tokens | {
-            "messages": list(messages),
-            "tools": None if tools is None else list(tools),
-            "documents": None,
-            "add_generation_prompt": add_generation_prompt,
-        }
+        variables = (
+            self._special_tokens
+            | dict(extra or {})
+            | {
+                "messages": list(messages),
+                "tools": None if tools is None else list(tools),
+                "documents": None,
+                "add_generation_prompt": add_generation_prompt,
+            }
+        )
         end = time.monotonic() + self._seconds
         job = self._pool.submit(self._render, self._template, variables, end)
         try:
@@ -138,15 +148,17 @@ class _TooLongError(Exception):
     pass
 
 
-def _compile(source: str | None) -> tuple[Template | None, str]:
-    """The template, or why there is none."""
+def _compile(source: str | None) -> tuple[Template | None, set[str], str]:
+    """The template and the variables it looks at, or why there is none."""
     if source is None:
-        return None, "this model has no chat template"
+        return None, set(), "this model has no chat template"
     try:
-        return ChatEnvironment().from_string(source), ""
+        environment = ChatEnvironment()
+        template = environment.from_string(source)
+        return template, meta.find_undeclared_variables(environment.parse(source)), ""
     except Exception as error:
         # NOTE: besides Jinja's own errors, Python's compiler has its say on what Jinja makes of the source.
-        return None, f"this model's chat template cannot be compiled ({_reason(error)})"
+        return None, set(), f"this model's chat template cannot be compiled ({_reason(error)})"
 
 
 def _reason(error: Exception) -> str:

@@ -26,7 +26,7 @@ from runtime.messages import (
 from runtime.request import FinishReason, SamplingParams
 from runtime.stats import EngineStats
 from server.engine_link import EngineLink
-from server.errors import InvalidRequestError, RefusedError, ServerError, UnavailableError
+from server.errors import InvalidRequestError, QueueFullError, RefusedError, ServerError, UnavailableError
 from server.request_stream import RequestStream
 
 logger = logging.getLogger("peregrine.engine")
@@ -233,4 +233,5 @@ class EngineClient:
 def _refusal(rejected: Rejected) -> ServerError:
     if rejected.reason is RejectReason.INVALID:
         return InvalidRequestError(rejected.message, "request_too_large")
-    return RefusedError(rejected.message, max(1, rejected.retry_after))
+    kind = QueueFullError if rejected.reason is RejectReason.QUEUE_FULL else RefusedError
+    return kind(rejected.message, max(1, rejected.retry_after))

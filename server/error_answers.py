@@ -1,4 +1,4 @@
-"""Error bodies in LightLLM's shapes."""
+"""Error bodies in LightLLM's shapes, and in OpenAI's where a path speaks that."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import falcon
 from falcon.asgi import App, Request, Response
 
 from server.errors import ClientGoneError, InvalidRequestError, ServerError, UnavailableError
+from server.openai.errors import body_of, error_body, speaks_openai, status_of
 from server.resources.base import answer
 from server.services import Services
 
@@ -21,22 +22,25 @@ _DETAILS = {404: "Not Found", 405: "Method Not Allowed"}
 def add_error_answers(app: App[Request, Response], services: Callable[[], Services]) -> None:
     """Register the handlers."""
 
-    async def expected(_request: Request, response: Response, error: ServerError, _params: Any) -> None:
-        services().metrics.failure(error.status)
+    async def expected(request: Request, response: Response, error: ServerError, _params: Any) -> None:
+        openai = speaks_openai(request.path)
+        status = status_of(error) if openai else error.status
+        services().metrics.failure(status)
         content: dict[str, Any] = {"message": error.message}
         match error:
             case InvalidRequestError(error_code=error_code, param=param):
                 content |= {"error_code": error_code, "param": param}
             case UnavailableError(retry_after=seconds):
                 response.set_header("Retry-After", str(seconds))
-        answer(response, content, error.status)
+        answer(response, body_of(error) if openai else content, status)
 
     async def client_gone(_request: Request, response: Response, _error: ClientGoneError, _params: Any) -> None:
         response.status = 499
 
     async def unexpected(request: Request, response: Response, _error: Exception, _params: Any) -> None:
         logger.exception("%s %s failed", request.method, request.uri_template)
-        answer(response, {"message": "internal error"}, 500)
+        message = "internal error"
+        answer(response, error_body(500, message) if speaks_openai(request.path) else {"message": message}, 500)
 
     app.add_error_handler(Exception, unexpected)
     app.add_error_handler(falcon.HTTPError, _http_error)
@@ -44,8 +48,12 @@ def add_error_answers(app: App[Request, Response], services: Callable[[], Servic
     app.add_error_handler(ClientGoneError, client_gone)
 
 
-async def _http_error(_request: Request, response: Response, error: falcon.HTTPError, _params: Any) -> None:
+async def _http_error(request: Request, response: Response, error: falcon.HTTPError, _params: Any) -> None:
     # NOTE: a method that Falcon has never heard of is a bad request to it.
     status = 405 if isinstance(error, falcon.HTTPBadRequest) else error.status_code
     response.set_headers(error.headers or {})
-    answer(response, {"detail": _DETAILS.get(status, error.title or "Error")}, status)
+    detail = _DETAILS.get(status, error.title or "Error")
+    if speaks_openai(request.path):
+        answer(response, error_body(status, f"{detail}: {request.method} {request.path}"), status)
+    else:
+        answer(response, {"detail": detail}, status)

@@ -53,6 +53,10 @@ class RefusedError(UnavailableError):
     """The engine is there and turned the request away: its queue is full, or it is about to stop."""
 
 
+class QueueFullError(RefusedError):
+    """As many requests as may wait are waiting."""
+
+
 class ClientGoneError(Exception):
     """The client closed its connection: nobody is left to answer."""
 

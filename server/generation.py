@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from runtime.detokenizer import SampleText
 from runtime.messages import TokenOutput
-from runtime.request import FinishReason
+from runtime.request import FinishReason, TopLogprobs
 from server.engine_client import EngineClient
 from server.environment import RequestRules
 from server.errors import ClientGoneError, ServerError, UnavailableError
@@ -34,6 +34,7 @@ class TokenEvent:
         sum_logprob: Of this output so far.
         finish_reason: ``stop``, ``length`` or ``error`` with the last one.
         error: What went wrong, with ``error``.
+        top_logprobs: The likeliest tokens in its place, when asked for.
     """
 
     sample: int
@@ -45,6 +46,7 @@ class TokenEvent:
     sum_logprob: float
     finish_reason: str | None = None
     error: str = ""
+    top_logprobs: TopLogprobs | None = None
 
 
 class _Sample:
@@ -67,6 +69,7 @@ class Generation:
         first_token_at: The same for its first token; 0 before.
         cached_tokens: Prompt tokens that came from the prefix cache.
         prompt_logprobs: Of prompt tokens 1.., when asked for.
+        prompt_top_logprobs: The likeliest tokens in the place of each of those, when asked for too.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class Generation:
         self.first_token_at = 0.0
         self.cached_tokens = 0
         self.prompt_logprobs: list[float] | None = None
+        self.prompt_top_logprobs: list[TopLogprobs] | None = None
         self._stream = stream
         self._samples = [_Sample(text) for text in texts]
         self._open = len(texts)
@@ -173,6 +177,7 @@ class Generation:
             sample.count,
             sample.sum_logprob,
             sample.reason,
+            top_logprobs=output.top_logprobs,
         )
 
     def _fail(self, index: int, message: str) -> TokenEvent:
@@ -192,6 +197,7 @@ class Generation:
         self._last_token_at = now
         if output.prompt_logprobs is not None:
             self.prompt_logprobs = output.prompt_logprobs
+            self.prompt_top_logprobs = output.prompt_top_logprobs
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,4 +141,6 @@ def _describe(text: str) -> InvalidRequestError:
     name = path["path"].removeprefix("$").lstrip(".") if path is not None else ""
     detail = _PATH.sub("", text).replace("`", "")
     detail = f"{name or 'the body'}: {detail[:1].lower()}{detail[1:]}"
-    return InvalidRequestError(detail, "invalid_type", field_of(name) or None)
+    # NOTE: msgspec says what it got where the type is wrong, and only the bound where the value is.
+    code = "invalid_type" if ", got `" in text else "invalid_value"
+    return InvalidRequestError(detail, code, field_of(name) or None)

@@ -17,6 +17,10 @@ from server.generation import Generator
 from server.generation_defaults import GenerationDefaults, read_defaults
 from server.health import EngineHealth
 from server.metrics import FrontMetrics
+from server.openai.chat_parser import ChatParser
+from server.openai.completion_parser import CompletionParser
+from server.openai.request_builder import RequestBuilder
+from server.openai.token_texts import TokenTexts
 from server.score_parser import ScoreParser
 from server.scoring import Scorer
 from server.tokenizer import TextCodec
@@ -40,6 +44,9 @@ class Services:
     generator: Generator
     score_parser: ScoreParser
     scorer: Scorer
+    completion_parser: CompletionParser
+    chat_parser: ChatParser
+    token_texts: TokenTexts
     metrics: FrontMetrics
     draining: Callable[[], bool]
 
@@ -86,6 +93,13 @@ async def start_services(
         truncation=config.truncation,
         on_request=metrics.request,
     )
+    builder = RequestBuilder(
+        codec=codec,
+        limits=lambda: client.limits,
+        rules=rules,
+        truncation=config.truncation,
+        on_request=metrics.request,
+    )
     return Services(
         config=config,
         client=client,
@@ -96,6 +110,9 @@ async def start_services(
         generator=Generator(client, codec, rules, metrics),
         score_parser=score_parser,
         scorer=Scorer(client, metrics),
+        completion_parser=CompletionParser(builder),
+        chat_parser=ChatParser(builder, template),
+        token_texts=TokenTexts(codec.tokenizer),
         metrics=metrics,
         draining=draining,
     )

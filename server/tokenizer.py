@@ -57,10 +57,19 @@ class TextCodec:
         pool = self._pool if len(text) < LONG_TEXT else self._pool_for_long
         return await asyncio.get_running_loop().run_in_executor(pool, self._encode, text, add_special_tokens)
 
+    async def decode(self, ids: list[int], skip_special_tokens: bool = False) -> str:
+        """The text of many ids."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, self._decode, ids, skip_special_tokens)
+
     def close(self) -> None:
         """Stop the threads once they are idle."""
         for pool in (self._pool, self._pool_for_long):
             pool.shutdown(wait=False, cancel_futures=True)
+
+    def _decode(self, ids: list[int], skip_special_tokens: bool) -> str:
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+        return text
 
     def _encode(self, text: str, add_special_tokens: bool) -> list[int]:
         # NOTE: ``encode`` holds the GIL for the whole text, which would stall every stream of this worker;

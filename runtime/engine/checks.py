@@ -8,6 +8,9 @@ from runtime.limits import EngineLimits
 from runtime.messages import AddRequest
 from runtime.request import SamplingParams
 
+MAX_TOP_LOGPROBS = 20
+"""Of the likeliest tokens beside each; as many as OpenAI's API has."""
+
 SCORING = SamplingParams(max_new_tokens=1)
 """Every request's to a reward model: a score takes its prompt, and as in LightLLM room for one token more."""
 
@@ -20,7 +23,8 @@ def effective_params(request: AddRequest, limits: EngineLimits) -> SamplingParam
 def request_problem(request: AddRequest, limits: EngineLimits) -> str:
     """Why the request cannot run on this engine, or an empty string."""
     params = effective_params(request, limits)
-    ids = [part for part in (request.prompt, params.allowed_token_ids, *params.stop_sequences) if part]
+    biased = [token for token, _ in params.logit_bias]
+    ids = [part for part in (request.prompt, params.allowed_token_ids, biased, *params.stop_sequences) if part]
     total = len(request.prompt) + params.max_new_tokens
     if not request.prompt:
         return "the prompt has no tokens"
@@ -36,6 +40,8 @@ def request_problem(request: AddRequest, limits: EngineLimits) -> str:
         return "a request needs at least one sample"
     if limits.scores and request.samples > 1:
         return "a reward model gives one score, not several samples"
+    if not limits.host_logits and (params.top_logprobs or params.logit_bias):
+        return "this engine draws tokens on its device: it has no logit_bias and no top_logprobs"
     return "" if _in_range(params) else "a sampling parameter is out of range"
 
 
@@ -44,11 +50,13 @@ def _in_range(params: SamplingParams) -> bool:
         0 < params.temperature < math.inf
         and 0 < params.top_p <= 1
         and (params.top_k == -1 or params.top_k >= 1)
-        and 0 <= params.presence_penalty < math.inf
-        and 0 <= params.frequency_penalty < math.inf
+        and math.isfinite(params.presence_penalty)
+        and math.isfinite(params.frequency_penalty)
         and 1 <= params.repetition_penalty < math.inf
         and 1 <= params.decay_factor < math.inf
         and 1 <= params.min_new_tokens <= params.max_new_tokens
         and 0 <= params.seed < 2**64
+        and 0 <= params.top_logprobs <= MAX_TOP_LOGPROBS
+        and all(math.isfinite(bias) for _, bias in params.logit_bias)
         and all(params.stop_sequences)
     )

@@ -248,7 +248,7 @@ class EngineCore:
 
     @staticmethod
     def _send(emissions: list[Emission], outputs: Outputs) -> None:
-        for sequence, token, logprob, finish, error, score in emissions:
+        for sequence, token, logprob, finish, error, score, top in emissions:
             client, request_id = sequence.group.key
             first = sequence.generated == 1 or score is not None
             output = TokenOutput(
@@ -262,5 +262,7 @@ class EngineCore:
                 error=error,
                 queue_seconds=sequence.group.queue_seconds if first else 0.0,
                 score=score,
+                top_logprobs=top,
+                prompt_top_logprobs=sequence.prompt_top_logprobs if first and sequence.prompt_top_logprobs else None,
             )
             outputs[client].append(output)

@@ -122,7 +122,7 @@ def block_limits(size: ModelSize, config: EngineConfig, free: int) -> EngineLimi
         max_request_tokens=requests,
         max_step_tokens=config.max_step_tokens or _STEP_TOKENS,
     )
-    return choose_limits(size, wishes, free)
+    return msgspec.structs.replace(choose_limits(size, wishes, free), host_logits=False)
 
 
 def _step_bounds(limits: EngineLimits, spare_logit_rows: int) -> StepBounds:

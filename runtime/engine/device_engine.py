@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import msgspec
+
 from runtime.bundle import Bundle, BundleError
 from runtime.bundle.bundle import PLAN_FILE
 from runtime.bundle.gpu import find_gpu
@@ -79,6 +81,7 @@ def assemble(
     free = device.memory()[0] - 2 * spare_logit_rows * size.vocab_size * _LOGIT_BYTES
     row_bytes = size.vocab_size * _LOGIT_BYTES + DeviceSampler.nbytes(size.vocab_size, 1)
     limits = choose_slot_limits(size, bounds, config, free, DEVICE_SHARE, row_bytes=0 if size.scores else row_bytes)
+    limits = msgspec.structs.replace(limits, host_logits=False)
     rows, logit_rows = limits.max_running, limits.max_running + spare_logit_rows
     runner = TensorRtRunner(plan, contexts, device, stream, slots=rows, logit_rows=spare_logit_rows)
     promised = (size.block_size, () if size.scores else (size.vocab_size,))

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.executors.rows import RowTable
-from runtime.sampling import RowSampler
+from runtime.sampling import LogitBias, RowSampler, alternatives
 from runtime.scheduler.plan import Logits, RowStart, RowWork, StepOutput
 
 NOT_FINITE = "the model produced logits that are not finite"
@@ -53,15 +53,25 @@ class TokenSampler:
     def __init__(self, rows: RowTable, sampler: RowSampler) -> None:
         self._rows = rows
         self._sampler = sampler
+        self._biases: dict[int, LogitBias] = {}
+        self._alternatives: dict[int, int] = {}
 
     def start(self, start: RowStart) -> None:
         """See ``Finisher``."""
         prompt, output = start.tokens[: start.prompt_length], start.tokens[start.prompt_length :]
         self._sampler.start(start.row, start.params, start.sample, prompt, output)
+        self._biases.pop(start.row, None)
+        self._alternatives.pop(start.row, None)
+        if start.params.logit_bias:
+            self._biases[start.row] = LogitBias(start.params.logit_bias)
+        if start.params.top_logprobs:
+            self._alternatives[start.row] = start.params.top_logprobs
 
     def end(self, row: int) -> None:
         """See ``Finisher``."""
         self._sampler.end(row)
+        self._biases.pop(row, None)
+        self._alternatives.pop(row, None)
 
     def finish(self, work: list[RowWork], results: Floats) -> StepOutput:
         """See ``Finisher``; ``results`` are logits ``[R, V]``."""
@@ -91,7 +101,9 @@ class TokenSampler:
         One position after the other, so that each token is drawn knowing all before it, penalties included.
         """
         for depth in itertools.count():
+            self._add_biases(rows, logits, places)
             tokens, logprobs = self._sampler.sample(rows, logits, places)
+            self._note_alternatives(rows, logits, places, tokens, logprobs, output)
             if min(tokens) < 0:
                 output.errors |= {row: NOT_FINITE for row, token in zip(rows, tokens, strict=True) if token < 0}
                 drawn = [token >= 0 for token in tokens]
@@ -114,19 +126,45 @@ class TokenSampler:
         for row in drafts:
             self._rows.trim(row)
 
+    def _add_biases(self, rows: list[int], logits: Floats, places: list[int]) -> None:
+        if self._biases:
+            for row, place in zip(rows, places, strict=True):
+                if row in self._biases:
+                    self._biases[row].add_to(logits[place])
+
+    def _note_alternatives(
+        self,
+        rows: list[int],
+        logits: Floats,
+        places: list[int],
+        tokens: list[int],
+        logprobs: list[float],
+        output: StepOutput,
+    ) -> None:
+        if self._alternatives:
+            for row, place, token, logprob in zip(rows, places, tokens, logprobs, strict=True):
+                if row in self._alternatives and token >= 0:
+                    found = alternatives(logits[place], self._alternatives[row], token, logprob)
+                    output.top_logprobs.setdefault(row, []).append(found)
+
     def _prompt_logprobs(self, item: RowWork, logits: Floats, output: StepOutput) -> None:
         """Log-softmax of each next prompt token; the chunk's last token may have none."""
         row = item.row
         end = int(self._rows.computed[row])
         start = end - item.count
         following = self._rows.tokens[row, start + 1 : min(end + 1, int(self._rows.lengths[row]))]
-        z = logits[: len(following)].astype(np.float64)
-        if not np.isfinite(z).all():
+        z = logits[: len(following)]
+        tokens, logprobs = self._sampler.likeliest(z)
+        if tokens and min(tokens) < 0:
             output.errors[row] = NOT_FINITE
             return
-        z -= z.max(axis=1, keepdims=True)
-        chosen = np.take_along_axis(z, following[:, None], axis=1)[:, 0]
-        output.prompt_logprobs[row] = (chosen - np.log(np.exp(z).sum(axis=1))).tolist()
+        chosen = z[np.arange(len(z)), following].astype(np.float64) - z[np.arange(len(z)), tokens]
+        output.prompt_logprobs[row] = (chosen + logprobs).tolist()
+        if row in self._alternatives:
+            output.prompt_top_logprobs[row] = [
+                alternatives(one, self._alternatives[row], token, logprob)
+                for one, token, logprob in zip(z, tokens, logprobs, strict=True)
+            ]
 
 
 class ScoreReader:

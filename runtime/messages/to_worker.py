@@ -7,7 +7,7 @@ from enum import IntEnum
 import msgspec
 
 from runtime.limits import EngineLimits
-from runtime.request import FinishReason
+from runtime.request import FinishReason, TopLogprobs
 from runtime.stats import EngineStats
 
 
@@ -49,6 +49,8 @@ class TokenOutput(_Message):
         error: Text for the client when ``finish`` is ``ERROR``.
         queue_seconds: How long the request waited before it was first scheduled; sent with a sample's first token.
         score: Of the prompt, from a reward model: the request's only output, with ``finish`` ``STOP``.
+        top_logprobs: The likeliest tokens in this one's place, when asked for, over the distribution of ``logprob``.
+        prompt_top_logprobs: The same for each of ``prompt_logprobs``.
     """
 
     request_id: int
@@ -61,6 +63,8 @@ class TokenOutput(_Message):
     error: str = ""
     queue_seconds: float = 0.0
     score: float | None = None
+    top_logprobs: TopLogprobs | None = None
+    prompt_top_logprobs: list[TopLogprobs] | None = None
 
 
 class StepOutputs(_Message, tag=2):

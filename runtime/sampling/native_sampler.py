@@ -13,6 +13,9 @@ from runtime.sampling.row_state import TokenCounts
 
 Logits = npt.NDArray[np.float32]
 
+_PLAIN_ROWS = 64
+"""Rows of logits whose likeliest tokens are sought in one call."""
+
 
 class NativeSampler:
     """A ``RowSampler`` in native code: one call a step, whatever the rows ask for.
@@ -30,6 +33,9 @@ class NativeSampler:
         self._table = np.zeros(max_rows, dtype=SAMPLING_ROW)
         self._generated, self._counted_lengths = self._table["generated"], self._table["counted_length"]
         self._draw = SamplingCall(self._table, sorted(eos_token_ids), threads)
+        self._plain = np.zeros(_PLAIN_ROWS, dtype=SAMPLING_ROW)
+        self._plain["temperature"], self._plain["top_k"] = 1.0, 1
+        self._measure = SamplingCall(self._plain, [], threads)
         # NOTE: the table has the addresses of these arrays: they live as long as their rows.
         self._counts: dict[int, TokenCounts] = {}
         self._allowed: dict[int, npt.NDArray[np.int64]] = {}
@@ -74,6 +80,18 @@ class NativeSampler:
                         self._point_at(row, counts)
                     self._counted_lengths[row] = len(counts)
         return tokens, logprobs.tolist()
+
+    def likeliest(self, logits: Logits) -> tuple[list[int], list[float]]:
+        """See ``RowSampler``."""
+        tokens: list[int] = []
+        logprobs: list[float] = []
+        for first in range(0, len(logits), _PLAIN_ROWS):
+            places = list(range(first, min(first + _PLAIN_ROWS, len(logits))))
+            # NOTE: a greedy draw at temperature 1 without penalties leaves the logits as they are.
+            drawn, measured = self._measure(logits, range(len(places)), places)
+            tokens += drawn.tolist()
+            logprobs += measured.tolist()
+        return tokens, logprobs
 
     def _point_at(self, row: int, counts: TokenCounts) -> None:
         record = self._table[row]

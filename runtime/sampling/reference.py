@@ -30,7 +30,7 @@ def penalised_logits(
     generated: int,
     eos_token_ids: frozenset[int],
 ) -> npt.NDArray[np.float32]:
-    """Constraint mask, count-based penalties, length decay, EOS mask and temperature, in LightLLM's order.
+    """Bias, constraint mask, count-based penalties, length decay, EOS mask and temperature, in LightLLM's order.
 
     Args:
         logits: float32 ``[V]``; not modified.
@@ -40,10 +40,13 @@ def penalised_logits(
         eos_token_ids: Ids that end a sample.
     """
     z = logits.copy()
+    for token, bias in params.logit_bias:
+        z[token] += np.float32(bias)
     if params.allowed_token_ids:
         allowed = list(params.allowed_token_ids)
+        kept = z[allowed]
         z = np.full_like(z, FORBIDDEN)
-        z[allowed] = logits[allowed]
+        z[allowed] = kept
     if params.penalised:
         repetition = np.float32(params.repetition_penalty)
         for token, count in counts.items():

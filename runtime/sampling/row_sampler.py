@@ -38,11 +38,23 @@ class RowSampler(Protocol):
 
         Args:
             rows: Different rows that have been started.
-            logits: float32 ``[R, V]``, C-contiguous; what lies at ``places`` is modified.
+            logits: float32 ``[R, V]``, C-contiguous; what lies at ``places`` becomes what tokens are drawn from:
+                penalised, and divided by the temperature.
             places: Which of the ``R`` rows of logits is each one's.
 
         Returns:
             Tokens, and their natural log-probabilities; -1 and 0.0 where the logits are not finite.
+        """
+        ...
+
+    def likeliest(self, logits: Logits) -> tuple[list[int], list[float]]:
+        """The likeliest token for each row of logits as the model gave them, whoever's they are.
+
+        Args:
+            logits: float32 ``[N, V]``, C-contiguous; not modified.
+
+        Returns:
+            As ``sample``.
         """
         ...
 
@@ -71,7 +83,14 @@ class NumpySampler:
         states = [self._states[row] for row in rows]
         wanted = logits if len(places) == len(logits) else logits[places]
         drawn = self._sampler.sample(wanted, states)
+        if wanted is not logits:
+            logits[places] = wanted
         for state, (token, _) in zip(states, drawn, strict=True):
             if token >= 0:
                 state.accept(token)
+        return [token for token, _ in drawn], [logprob for _, logprob in drawn]
+
+    def likeliest(self, logits: Logits) -> tuple[list[int], list[float]]:
+        """See ``RowSampler``."""
+        drawn = self._sampler.sample(logits.copy(), [RowState(SamplingParams(), 0, [], [])] * len(logits))
         return [token for token, _ in drawn], [logprob for _, logprob in drawn]

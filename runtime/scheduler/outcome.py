@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from runtime.request import FinishReason
+from runtime.request import FinishReason, TopLogprobs
 from runtime.scheduler.sequence import Sequence
 
 
@@ -18,6 +18,7 @@ class Emission(NamedTuple):
     finish: FinishReason
     error: str = ""
     score: float | None = None
+    top_logprobs: TopLogprobs | None = None
 
 
 @dataclass(slots=True)

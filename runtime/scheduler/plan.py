@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from runtime.request import SamplingParams
+from runtime.request import SamplingParams, TopLogprobs
 
 
 class Logits(IntEnum):
@@ -93,6 +93,8 @@ class StepOutput:
         tokens: Row -> sampled token ids, for each work item with ``samples``: one, and one for each accepted guess.
         logprobs: Row -> natural log-probabilities of those tokens.
         prompt_logprobs: Row -> log-probabilities of the tokens that follow each of the chunk's tokens in the prompt.
+        top_logprobs: Row -> the likeliest tokens in each one's place, where the request wants them.
+        prompt_top_logprobs: Row -> the same for each of ``prompt_logprobs``.
         scores: Row -> score of its tokens, for each work item with ``samples`` of a reward model; no token then.
         errors: Row -> why this row alone failed (for instance NaN logits), after its tokens if there are any.
     """
@@ -100,5 +102,7 @@ class StepOutput:
     tokens: dict[int, list[int]] = field(default_factory=dict)
     logprobs: dict[int, list[float]] = field(default_factory=dict)
     prompt_logprobs: dict[int, list[float]] = field(default_factory=dict)
+    top_logprobs: dict[int, list[TopLogprobs]] = field(default_factory=dict)
+    prompt_top_logprobs: dict[int, list[TopLogprobs]] = field(default_factory=dict)
     scores: dict[int, float] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from runtime.request import FinishReason
+from runtime.request import FinishReason, TopLogprobs
 from runtime.scheduler.admission import AdmissionPolicy, Load
 from runtime.scheduler.config import SchedulerConfig
 from runtime.scheduler.kv_cache import KvCache, blocks_for
@@ -110,17 +110,15 @@ class Scheduler:
             self.counters.computed_tokens += work.count
             if epoch == sequence.started and work.row in output.prompt_logprobs:
                 sequence.prompt_logprobs += output.prompt_logprobs[work.row]
+                sequence.prompt_top_logprobs += output.prompt_top_logprobs.get(work.row, [])
             if epoch == sequence.epoch:
                 sequence.committed += work.count - len(work.draft)
                 self.kv.publish(sequence)
             if work.row in output.scores:
                 self._finish(sequence, FinishReason.STOP)
                 emissions.append(Emission(sequence, -1, 0.0, sequence.finish, score=output.scores[work.row]))
-            elif work.draft:
-                emissions += self._accept_draft(sequence, work, output)
             elif work.samples:
-                (token,), (logprob,) = output.tokens[work.row], output.logprobs[work.row]
-                emissions.append(self._accept(sequence, token, logprob))
+                emissions += self._accept_drawn(sequence, work, output)
         return emissions
 
     def release(self, step: Step, error: str) -> list[Emission]:
@@ -187,7 +185,7 @@ class Scheduler:
         """Hand a sequence to the executor, with whatever the prefix cache has of it."""
         cached = self.kv.attach_prefix(sequence)
         if not sequence.generated:
-            sequence.prompt_logprobs = []
+            sequence.prompt_logprobs, sequence.prompt_top_logprobs = [], []
             sequence.cached = cached
             self.counters.prefix_queries += sequence.prompt_length
             self.counters.prefix_hits += cached
@@ -220,7 +218,7 @@ class Scheduler:
 
     # Commit.
 
-    def _accept(self, sequence: Sequence, token: int, logprob: float) -> Emission:
+    def _accept(self, sequence: Sequence, token: int, logprob: float, top: TopLogprobs | None) -> Emission:
         sequence.tokens.append(token)
         self.counters.generated_tokens += 1
         if sequence.generated == 1 and sequence.sample == 0:
@@ -228,20 +226,23 @@ class Scheduler:
         finish = finish_reason(sequence, self.config.eos_token_ids)
         if finish is not FinishReason.NONE:
             self._finish(sequence, finish)
-        return Emission(sequence, token, logprob, finish)
+        return Emission(sequence, token, logprob, finish, top_logprobs=top)
 
-    def _accept_draft(self, sequence: Sequence, work: RowWork, output: StepOutput) -> list[Emission]:
-        """Take in the tokens of a sequence that ran a draft, up to its end; all but the last are in the KV cache."""
+    def _accept_drawn(self, sequence: Sequence, work: RowWork, output: StepOutput) -> list[Emission]:
+        """Take in the tokens drawn for a sequence, up to its end: one, and one more for each accepted guess."""
         tokens, logprobs = output.tokens[work.row], output.logprobs[work.row]
+        tops: list[TopLogprobs | None] = [*output.top_logprobs.get(work.row, [None] * len(tokens))]
+        emissions = [self._accept(sequence, tokens[0], logprobs[0], tops[0])]
+        if not work.draft:
+            return emissions
         self.counters.drafted_tokens += len(work.draft)
         self.counters.accepted_tokens += len(tokens) - 1
-        emissions = [self._accept(sequence, tokens[0], logprobs[0])]
-        for token, logprob in zip(tokens[1:], logprobs[1:], strict=True):
+        for token, logprob, top in zip(tokens[1:], logprobs[1:], tops[1:], strict=True):
             if sequence.finished:
                 return emissions
-            sequence.computed += 1
+            sequence.computed += 1  # the guess before this token came true, so its KV is in the cache
             sequence.committed += 1
-            emissions.append(self._accept(sequence, token, logprob))
+            emissions.append(self._accept(sequence, token, logprob, top))
         if not sequence.finished:
             self.kv.publish(sequence)
             self.kv.trim(sequence)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from runtime.request import FinishReason, SamplingParams
+from runtime.request import FinishReason, SamplingParams, TopLogprobs
 
 if TYPE_CHECKING:
     from runtime.scheduler.guesses import Guesses
@@ -38,6 +38,7 @@ class Sequence:
         prompt_logprobs: Collected so far, when asked for.
         ngrams: Prompt lookup's notes on its tokens.
         guesses: Speculation's notes on how well it can be foretold.
+        prompt_top_logprobs: The likeliest tokens beside each of them, when asked for too.
     """
 
     group: Group
@@ -56,6 +57,7 @@ class Sequence:
     prompt_logprobs: list[float] = field(default_factory=list)
     ngrams: NgramIndex | None = None
     guesses: Guesses | None = None
+    prompt_top_logprobs: list[TopLogprobs] = field(default_factory=list)
 
     @property
     def prompt_length(self) -> int:

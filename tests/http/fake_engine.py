@@ -53,7 +53,18 @@ def say(text: str | bytes) -> Script:
         token = byte_id(data[count % len(data)])
         prompt = add.sampling.prompt_logprobs and count == 0
         logprobs = [-1.0] * (len(add.prompt) - 1) if prompt else None
-        return TokenOutput(add.request_id, sample, token, -0.5, finish, prompt_logprobs=logprobs)
+        others = [(byte_id(ord("?")), -2.0), (byte_id(ord("!")), -3.0)]
+        top = add.sampling.top_logprobs
+        return TokenOutput(
+            add.request_id,
+            sample,
+            token,
+            -0.5,
+            finish,
+            prompt_logprobs=logprobs,
+            top_logprobs=[(token, -0.5), *others][:top] if top else None,
+            prompt_top_logprobs=[others[:top] for _ in logprobs] if top and logprobs else None,
+        )
 
     return script
 

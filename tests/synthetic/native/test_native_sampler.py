@@ -15,6 +15,7 @@ from runtime.native import available_isas
 from runtime.request import SamplingParams
 from runtime.sampling import NumpySampler, RowSampler, sample_row, uniforms
 from runtime.sampling.native_sampler import NativeSampler
+from runtime.sampling.reference import penalised_logits
 
 EOS = frozenset({2, 5})
 ROWS = 40
@@ -28,15 +29,22 @@ class Request:
     prompt: list[int]
     output: list[int]
 
+    @property
+    def counts(self) -> Counter[int]:
+        return Counter(self.prompt + self.output if self.params.input_penalty else self.output)
+
     def start(self, sampler: RowSampler, row: int) -> None:
         sampler.start(row, self.params, self.sample, self.prompt, self.output)
 
+    def adjusted(self, z: np.ndarray) -> np.ndarray:
+        """The logits that the token is drawn from."""
+        return penalised_logits(z, self.params, self.counts, len(self.output), EOS)
+
     def want(self, z: np.ndarray) -> tuple[int, float]:
-        counts = Counter(self.prompt + self.output if self.params.input_penalty else self.output)
         generated = len(self.output)
         key = [np.array([value], dtype=np.uint64) for value in (self.params.seed, self.sample, generated)]
         with np.errstate(over="ignore"):
-            return sample_row(z, self.params, counts, generated, EOS, float(uniforms(*key)[0]))
+            return sample_row(z, self.params, self.counts, generated, EOS, float(uniforms(*key)[0]))
 
 
 def native(threads: int = 2, eos: frozenset[int] = EOS) -> NativeSampler:
@@ -49,8 +57,8 @@ def a_request(rng: np.random.Generator, vocabulary: int) -> Request:
         temperature=float(pick([1.0, 0.7, 1.8])),
         top_p=float(pick([1.0, 0.9, 0.3, 1e-6])),
         top_k=int(pick([1, -1, -1, 5, 40, 10_000])),
-        presence_penalty=float(pick([0.0, 0.0, 0.6])),
-        frequency_penalty=float(pick([0.0, 0.0, 0.4])),
+        presence_penalty=float(pick([0.0, 0.0, 0.6, -1.5])),
+        frequency_penalty=float(pick([0.0, 0.0, 0.4, -0.3])),
         repetition_penalty=float(pick([1.0, 1.0, 1.3])),
         decay_factor=float(pick([1.0, 1.2])),
         decay_start=int(pick([1, 3])),
@@ -81,11 +89,13 @@ def test_agrees_with_the_reference_token_for_token(isa: str, seed: int, count: i
     sampler = native()
     for row, request in zip(rows, requests, strict=True):
         request.start(sampler, row)
+    drawn_from = logits.copy()
     with forced_isa(isa):
-        tokens, logprobs = sampler.sample(rows, logits.copy(), list(range(count)))
+        tokens, logprobs = sampler.sample(rows, drawn_from, list(range(count)))
     wanted = [request.want(z) for request, z in zip(requests, logits, strict=True)]
     assert tokens == [token for token, _ in wanted]
     assert logprobs == pytest.approx([logprob for _, logprob in wanted], abs=1e-12)
+    assert np.array_equal(drawn_from, [request.adjusted(z) for request, z in zip(requests, logits, strict=True)])
 
 
 @pytest.mark.parametrize("vocabulary", [6, 15, 16, 17, 1023, 1024, 1025, 49152])
@@ -140,6 +150,19 @@ def test_it_and_numpy_go_on_alike_step_after_step() -> None:
         drawn = [sampler.sample(rows, logits.copy(), places) for sampler in samplers]
         assert drawn[0][0] == drawn[1][0]
         assert drawn[0][1] == pytest.approx(drawn[1][1], abs=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 130])
+def test_the_likeliest_tokens_of_any_number_of_rows_are_numpys(count: int) -> None:
+    logits = spread(np.random.default_rng(count), count, 3001)
+    logits[count // 2, 7] = np.nan
+    untouched = logits.copy()
+    tokens, logprobs = native().likeliest(logits)
+    want = NumpySampler(EOS).likeliest(logits)
+    assert tokens == want[0]
+    assert logprobs == pytest.approx(want[1], abs=1e-12)
+    assert [row for row, token in enumerate(tokens) if token < 0] == [count // 2]
+    assert np.array_equal(logits, untouched, equal_nan=True)
 
 
 def test_a_row_that_starts_again_has_forgotten_who_had_it_before() -> None:

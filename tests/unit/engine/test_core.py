@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import msgspec
 import pytest
 
 from runtime.engine.core import SHUTTING_DOWN, STEP_FAILED, EngineCore, EngineFailedError
@@ -58,6 +59,42 @@ def test_outputs_go_to_the_client_that_asked() -> None:
     assert outputs[ALICE][0].token_id == next_token(SCRIPT, [3, 4, 5])
     assert outputs[BOB][0].token_id == next_token(SCRIPT, [6])
     assert [output.finish for output in outputs[BOB]] == [*[FinishReason.NONE] * 3, FinishReason.LENGTH]
+
+
+def test_alternatives_come_with_each_token_and_the_prompts_with_the_first() -> None:
+    core = engine()
+    params = SamplingParams(max_new_tokens=2, prompt_logprobs=True, top_logprobs=3, ignore_eos=True)
+    core.add(ALICE, AddRequest(1, [7] * 5, params))
+    first, second = run(core)[ALICE]
+    for output in (first, second):
+        assert output.top_logprobs is not None
+        assert output.top_logprobs[0] == (output.token_id, output.logprob)
+        assert len(output.top_logprobs) == 3
+    assert first.prompt_top_logprobs is not None
+    assert [len(top) for top in first.prompt_top_logprobs] == [3] * 4
+    assert second.prompt_top_logprobs is None
+
+
+def test_a_device_engine_refuses_what_needs_logits_on_the_host() -> None:
+    core = engine()
+    core.limits = msgspec.structs.replace(core.limits, host_logits=False)
+    for params in (SamplingParams(top_logprobs=1), SamplingParams(logit_bias=((1, 1.0),))):
+        rejected = core.add(ALICE, AddRequest(1, [7], params))
+        assert rejected is not None
+        assert "on its device" in rejected.message
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        SamplingParams(top_logprobs=21),
+        SamplingParams(logit_bias=((50, 1.0),)),
+        SamplingParams(logit_bias=((1, float("inf")),)),
+        SamplingParams(presence_penalty=float("nan")),
+    ],
+)
+def test_what_no_door_should_have_let_in_is_refused(params: SamplingParams) -> None:
+    assert engine().add(ALICE, AddRequest(1, [7], params)) is not None
 
 
 def test_the_first_token_tells_what_was_cached_and_the_prompts_logprobs() -> None:

@@ -189,6 +189,41 @@ def test_samples_of_a_request_draw_apart() -> None:
     assert len({tuple(draws(host, row, 3, 8)) for row in range(3)}) == 3
 
 
+def test_alternatives_go_with_the_rows_that_want_them() -> None:
+    host = executor()
+    wants = SamplingParams(top_logprobs=2)
+    output = run(host, [work(0, 2), work(1, 2), work(2, 2)], start(0, [1, 2]), start(1, [1, 2], wants), start(2, [3]))
+    token = next_token(SCRIPT, [1, 2])
+    other = min({0, 1} - {token})
+    (logprob,) = output.logprobs[1]
+    assert output.top_logprobs == {1: [[(token, logprob), (other, pytest.approx(logprob - 8))]]}
+    assert run(host, [work(1, 1)], start(1, [4])).top_logprobs == {}
+
+
+def test_a_prompts_alternatives_are_over_the_same_distribution_as_its_logprobs() -> None:
+    host = executor()
+    prompt = [4, 9, *scripted([4, 9], 3)[2:], 11]
+    wants = SamplingParams(top_logprobs=3, logit_bias=((7, 50.0),))
+    output = run(host, [work(0, 6, ALL, samples=True)], start(0, prompt, wants))
+    assert output.tokens == {0: [7]}
+    assert len(output.prompt_top_logprobs[0]) == len(output.prompt_logprobs[0]) == 5
+    for place, (top, logprob) in enumerate(zip(output.prompt_top_logprobs[0], output.prompt_logprobs[0], strict=True)):
+        likeliest = next_token(SCRIPT, prompt[: place + 1])
+        assert top[0] == (likeliest, pytest.approx(8 - math.log(math.exp(8) + 49)))
+        assert (top[0][1] == logprob) == (prompt[place + 1] == likeliest)
+        assert len(top) == 3
+
+
+def test_a_bias_moves_a_rows_draw_and_nobody_elses() -> None:
+    host = executor()
+    biased = SamplingParams(logit_bias=((7, 50.0),))
+    items = [work(0, 2), work(1, 2)]
+    output = run(host, items, start(0, [1, 2], biased), start(1, [1, 2]))
+    assert output.tokens == {0: [7], 1: [next_token(SCRIPT, [1, 2])]}
+    assert run(host, [work(0, 1)]).tokens == {0: [7]}
+    assert run(host, [work(0, 2)], start(0, [1, 2])).tokens == {0: [next_token(SCRIPT, [1, 2])]}
+
+
 def test_closing_it_closes_the_model() -> None:
     host = executor()
     host.close()

@@ -31,8 +31,18 @@ def expected_logprobs(prompt: list[int]) -> list[float]:
     return [8 * (next_token(SCRIPT, prompt[:end]) == prompt[end]) - total for end in range(1, len(prompt))]
 
 
+def heads(group: Group) -> list[list[int]]:
+    """What comes before each of the prompt's tokens but the first."""
+    return [group.prompt[:end] for end in range(1, len(group.prompt))]
+
+
 def assert_right(group: Group) -> None:
-    assert group.sequences[0].prompt_logprobs == pytest.approx(expected_logprobs(group.prompt)), group.key
+    leader, expected = group.sequences[0], expected_logprobs(group.prompt)
+    assert leader.prompt_logprobs == pytest.approx(expected), group.key
+    likeliest = [
+        pytest.approx(max(expected_logprobs([*prompt, next_token(SCRIPT, prompt)])[-1:])) for prompt in heads(group)
+    ]
+    assert [top[0][1] for top in leader.prompt_top_logprobs] == (likeliest if group.params.top_logprobs else [])
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 5, 40])
@@ -59,7 +69,12 @@ def test_they_are_right_under_pressure(depth: int) -> None:
             prompt = half_expected_prompt(rng, rng.randrange(1, 28))
             new_tokens, samples, wanted = rng.randrange(1, 14), rng.choice([1, 1, 2]), rng.random() < 0.7
             if harness.scheduler.can_ever_run(len(prompt) + new_tokens, samples):
-                options = {"max_new_tokens": new_tokens, "ignore_eos": True, "prompt_logprobs": wanted}
+                options = {
+                    "max_new_tokens": new_tokens,
+                    "ignore_eos": True,
+                    "prompt_logprobs": wanted,
+                    "top_logprobs": 1,
+                }
                 harness.add(number, prompt, samples=samples, **options)
         harness.run_ahead(depth)
         harness.assert_exact()
