@@ -2,6 +2,7 @@
 
 from build_engine.graph.builder import GraphBuilder
 from build_engine.graph.decoder import DecoderGraph
+from build_engine.graph.fusion import fuse_norms
 from build_engine.graph.layers import Progress
 from build_engine.graph.linear import FloatLinears, Linears, QuantLinears
 from build_engine.graph.weight_file import WeightFile
@@ -14,4 +15,5 @@ __all__ = [
     "Progress",
     "QuantLinears",
     "WeightFile",
+    "fuse_norms",
 ]

@@ -18,6 +18,7 @@ from build_engine.graph import (
     Progress,
     QuantLinears,
     WeightFile,
+    fuse_norms,
 )
 from build_engine.quantize import Precision
 from build_engine.targets.compiled import CompiledEngine
@@ -63,6 +64,7 @@ def compile_cpu(checkpoint: Checkpoint, directory: Path, options: CpuOptions, pr
     linears: Linears = FloatLinears() if options.precision == "fp32" else QuantLinears(options.precision, options.group)
     with WeightFile(directory / WEIGHT_FILE) as weights:
         model = DecoderGraph(checkpoint, GraphBuilder(weights), linears, kv).build(progress)
+    fuse_norms(model)
     (directory / MODEL_FILE).write_bytes(model.SerializeToString())
     return CompiledEngine(
         precision=linears.label,

@@ -7,7 +7,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 ISAS = ("avx512bf16", "avx512", "avx2", "portable")
 
 _LIBRARY = Path(__file__).with_name("libperegrine_ops.so")

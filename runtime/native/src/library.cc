@@ -12,7 +12,7 @@
 
 namespace {
 
-constexpr int kAbiVersion = 2;
+constexpr int kAbiVersion = 3;
 constexpr const char* kDomain = "peregrine";
 
 constexpr peregrine::CustomOp<peregrine::PagedAttention<peregrine::kFloat>> kAttentionFloat;

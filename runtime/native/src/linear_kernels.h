@@ -12,36 +12,44 @@
 
 namespace peregrine {
 
-// Rows of activations in groups of columns: x = scale * value.
-struct QuantRows {
-  int8_t* values;   // [rows][K], -127..127
-  float* scales;    // [rows][groups], max|x| / 127
-  int32_t* starts;  // [rows][groups], what a group's integer sum starts from: (bias - centre) * sum of values
-  float* sums;      // [rows][groups], scale * sum of values
+constexpr int kMostPanelRows = 6;
+
+// Up to LinearKernels::rows rows of activations in groups of columns, x = scale * value. The rows of a panel are
+// interleaved, so that a kernel reads all of it as one stream.
+struct Panel {
+  int8_t* values;   // [groups][rows][group], -127..127
+  float* scales;    // [groups][rows], max|x| / 127
+  int32_t* starts;  // [groups][rows], what a group's integer sum starts from: (bias - centre) * sum of values
+  float* sums;      // [groups][rows], scale * sum of values
+  int64_t rows;
 };
 
-// One tile for some rows.
+// One tile for one panel.
 struct TileCall {
   const LinearForm* form;
   const uint8_t* tile;
-  const uint8_t* ahead;  // fetched from memory meanwhile, tile_bytes of it; null: nothing
+  const uint8_t* ahead;  // fetched from memory meanwhile
+  int64_t lines;         // of 64 bytes that each group fetches
   const float* first;    // [32], what sums start from: the bias
-  QuantRows x;
-  int64_t rows;
-  float* low;      // columns 0..15 of the result, `stride` floats from row to row
-  float* high;     // columns 16..31
-  int64_t stride;  // of low and high
+  Panel x;
+  float* low;             // columns 0..15 of the result, `stride` floats from row to row
+  float* high;            // columns 16..31
+  const float* residual;  // all 32 columns of what is added to the result, or null
+  int64_t stride;         // of low, high and residual
 };
 
 struct LinearKernels {
   const char* name;
+  int rows;  // the most of a panel, up to kMostPanelRows
   // What `multiply` takes off 8-bit levels before it multiplies: 128 where instructions want them signed, or 0.
   int bias;
 
-  // One row of K floats. Not a number and infinity make every result of their group not a number.
-  void (*quantise)(const LinearForm&, int bias, const float* x, const QuantRows& row);
+  // y[i] = x[i] * (1 / sqrt(mean of x^2 + epsilon)) * gain[i], of `count` values, a multiple of 32.
+  void (*normalise)(const float* x, const float* gain, float epsilon, int64_t count, float* y);
+  // Row `row` of the panel from K floats. Not a number and infinity make every result of their group not a number.
+  void (*quantise)(const LinearForm&, int bias, const float* x, const Panel& panel, int64_t row);
   // result = first + the sum over groups, in order, of fma(float(integer sum), scale of x * scale, .) and, with
-  // offsets, fma(sums, offset, .).
+  // offsets, fma(sums, offset, .); then + residual.
   void (*multiply)(const TileCall&);
 };
 

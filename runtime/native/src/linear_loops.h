@@ -1,4 +1,4 @@
-// Quantisation of a row, and a tile for blocks of rows, on whatever vectors were included before.
+// Normalisation and quantisation of a row, and a tile for a panel, on whatever vectors were included before.
 #pragma once
 
 #include "linear_kernels.h"
@@ -7,20 +7,46 @@ namespace {
 
 using peregrine::kTileRows;
 using peregrine::LinearForm;
-using peregrine::QuantRows;
+using peregrine::Panel;
 using peregrine::TileCall;
 
 // Groups whose largest magnitude is below are zeros: the reciprocal of their scale would overflow.
 constexpr float kSmallest = 1e-35f;
 constexpr uint32_t kInfinity = 0x7f800000;
 
-void quantise(const LinearForm& form, int bias, const float* x, const QuantRows& row) {
+// NOTE: 32 sums whatever the vectors, added up in halves: the order is part of the result.
+inline float sum_of_squares(const float* x, int64_t count) {
+  constexpr int kSums = 32 / kColumns;
+  Floats sums[kSums];
+  for (int v = 0; v < kSums; ++v) sums[v] = splat(0.0f);
+  for (int64_t i = 0; i < count; i += 32) {
+    for (int v = 0; v < kSums; ++v) {
+      const Floats values = load(x + i + v * kColumns);
+      sums[v] = add(sums[v], mul(values, values));
+    }
+  }
+  float parts[32];
+  for (int v = 0; v < kSums; ++v) store(parts + v * kColumns, sums[v]);
+  for (int half = 16; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) parts[i] += parts[i + half];
+  }
+  return parts[0];
+}
+
+void normalise(const float* x, const float* gain, float epsilon, int64_t count, float* y) {
+  const float mean = sum_of_squares(x, count) / static_cast<float>(count);
+  const Floats inverse = splat(1.0f / __builtin_sqrtf(mean + epsilon));
+  for (int64_t i = 0; i < count; i += kColumns) store(y + i, mul(mul(load(x + i), inverse), load(gain + i)));
+}
+
+void quantise(const LinearForm& form, int bias, const float* x, const Panel& panel, int64_t row) {
   const int group = static_cast<int>(form.group);
-  for (int64_t g = 0; g < form.groups; ++g, x += group) {
+  const int64_t end = form.groups * panel.rows;
+  for (int64_t at = row; at < end; at += panel.rows, x += group) {
     const uint32_t bits = peak_bits(x, group);
     float peak, inverse = 0.0f;
     __builtin_memcpy(&peak, &bits, sizeof peak);
-    int8_t* values = row.values + g * group;
+    int8_t* values = panel.values + at * group;
     int32_t sum = 0;
     if (bits < kInfinity && peak >= kSmallest) {
       inverse = 127.0f / peak;
@@ -29,9 +55,9 @@ void quantise(const LinearForm& form, int bias, const float* x, const QuantRows&
       __builtin_memset(values, 0, static_cast<size_t>(group));
       peak = bits < kInfinity ? 0.0f : __builtin_nanf("");
     }
-    row.scales[g] = peak / 127.0f;
-    row.starts[g] = (bias - form.centre) * sum;
-    row.sums[g] = row.scales[g] * static_cast<float>(sum);
+    panel.scales[at] = peak / 127.0f;
+    panel.starts[at] = (bias - form.centre) * sum;
+    panel.sums[at] = panel.scales[at] * static_cast<float>(sum);
   }
 }
 
@@ -41,34 +67,26 @@ inline Ints four_values(const int8_t* values) {
   return splat(x);
 }
 
-// What a block of rows reads: pointers to its first row.
-struct Block {
-  const int8_t* values;
-  const float* scales;
-  const int32_t* starts;
-  const float* sums;
-};
-
 // sums[r][v] += the products of a group, for Rows rows and kVectors vectors of columns.
-template <int Bits, int Rows>
-inline void dot_group(Ints (&sums)[Rows][kVectors], const uint8_t* levels, const int8_t* x, int64_t columns, int group) {
+template <int Bits, int Rows, int Group>
+inline void dot_group(Ints (&sums)[Rows][kVectors], const uint8_t* levels, const int8_t* x) {
   constexpr int kStep = kTileRows * 4, kPart = kColumns * 4;  // bytes: of four columns, and of a vector of them
   // GCC alone would leave loops of 16 steps rolled, with the sums in memory.
 #if !defined(__clang__)
 #pragma GCC unroll 16
 #endif
-  for (int k = 0; k < group; k += 4 * 8 / Bits) {
+  for (int k = 0; k < Group; k += 4 * 8 / Bits) {
     Ints part[kVectors];
     for (int v = 0; v < kVectors; ++v) part[v] = load_levels(levels + v * kPart);
     for (int r = 0; r < Rows; ++r) {
-      const Ints values = four_values(x + r * columns + k);
+      const Ints values = four_values(x + r * Group + k);
       for (int v = 0; v < kVectors; ++v) {
         sums[r][v] = Bits == 8 ? dot8(sums[r][v], part[v], values) : dot4(sums[r][v], low_half(part[v]), values);
       }
     }
     if (Bits == 4) {
       for (int r = 0; r < Rows; ++r) {
-        const Ints values = four_values(x + r * columns + k + 4);
+        const Ints values = four_values(x + r * Group + k + 4);
         for (int v = 0; v < kVectors; ++v) sums[r][v] = dot4(sums[r][v], high_half(part[v]), values);
       }
     }
@@ -83,81 +101,64 @@ inline Floats load_scale(const uint8_t* scales, int index) {
 
 // One tile for Rows rows: columns [column, column + kVectors * kColumns).
 template <int Bits, int Rows, int Group, class Scale>
-void multiply_part(const TileCall& call, const Block& x, int column, const uint8_t* ahead, int64_t lines,
-                   float* const (&outputs)[kVectors]) {
+void multiply_part(const TileCall& call, int column) {
   const LinearForm& form = *call.form;
-  const int64_t columns = form.columns, groups = columns / Group;
+  const uint8_t* ahead = call.ahead;
+  const int64_t lines = column == 0 ? call.lines : 0;
   const uint8_t* levels = call.tile + column * 4;
   const uint8_t* scales = call.tile + form.level_bytes;
+  Panel x = call.x;
   Floats totals[Rows][kVectors];
   for (int v = 0; v < kVectors; ++v) {
     for (int r = 0; r < Rows; ++r) totals[r][v] = load(call.first + column + v * kColumns);
   }
-  for (int64_t g = 0; g < groups; ++g) {
+  if (call.residual != nullptr) {
+    for (int r = 0; r < Rows; ++r) prefetch(call.residual + r * call.stride + column);
+  }
+  for (int64_t groups = form.groups; groups > 0; --groups) {
     for (int64_t line = 0; line < lines; ++line, ahead += 64) prefetch(ahead);
     Ints sums[Rows][kVectors];
     for (int r = 0; r < Rows; ++r) {
-      for (int v = 0; v < kVectors; ++v) sums[r][v] = splat(x.starts[r * groups + g]);
+      for (int v = 0; v < kVectors; ++v) sums[r][v] = splat(x.starts[r]);
     }
-    dot_group<Bits, Rows>(sums, levels, x.values + g * Group, columns, Group);
+    dot_group<Bits, Rows, Group>(sums, levels, x.values);
     for (int v = 0; v < kVectors; ++v) {
       const Floats scale = load_scale<Scale>(scales, column + v * kColumns);
       for (int r = 0; r < Rows; ++r) {
-        totals[r][v] = fma(to_floats(sums[r][v]), mul(splat(x.scales[r * groups + g]), scale), totals[r][v]);
+        totals[r][v] = fma(to_floats(sums[r][v]), mul(splat(x.scales[r]), scale), totals[r][v]);
       }
     }
     if (form.offsets) {
       for (int v = 0; v < kVectors; ++v) {
         const Floats offset = load_scale<Scale>(scales, kTileRows + column + v * kColumns);
-        for (int r = 0; r < Rows; ++r) totals[r][v] = fma(splat(x.sums[r * groups + g]), offset, totals[r][v]);
+        for (int r = 0; r < Rows; ++r) totals[r][v] = fma(splat(x.sums[r]), offset, totals[r][v]);
       }
     }
     levels += Group * kTileRows * Bits / 8;
     scales += form.scale_bytes;
+    x.values += Group * Rows;
+    x.scales += Rows;
+    x.starts += Rows;
+    x.sums += Rows;
   }
   for (int v = 0; v < kVectors; ++v) {
-    for (int r = 0; r < Rows; ++r) store(outputs[v] + r * call.stride, totals[r][v]);
+    const int at = column + v * kColumns;
+    float* output = at < 16 ? call.low + at : call.high + at - 16;
+    for (int r = 0; r < Rows; ++r) {
+      Floats result = totals[r][v];
+      if (call.residual != nullptr) result = add(result, load(call.residual + r * call.stride + at));
+      store(output + r * call.stride, result);
+    }
   }
 }
 
-template <int Bits, int Rows, int Group, class Scale>
-void multiply_rows(const TileCall& call, int64_t row, const uint8_t* ahead, int64_t lines) {
-  const int64_t groups = call.form->groups;
-  const Block x{call.x.values + row * call.form->columns, call.x.scales + row * groups, call.x.starts + row * groups,
-                call.x.sums + row * groups};
+template <int Bits, int Group, class Scale, int Rows = kRows>
+void multiply_rows(const TileCall& call) {
+  if constexpr (Rows > 1) {
+    if (call.x.rows < Rows) return multiply_rows<Bits, Group, Scale, Rows - 1>(call);
+  }
   for (int column = 0; column < kTileRows; column += kVectors * kColumns) {
-    float* outputs[kVectors];
-    for (int v = 0; v < kVectors; ++v) {
-      const int at = column + v * kColumns;
-      outputs[v] = (at < 16 ? call.low + at : call.high + at - 16) + row * call.stride;
-    }
-    multiply_part<Bits, Rows, Group, Scale>(call, x, column, ahead, column == 0 ? lines : 0, outputs);
-  }
-}
-
-template <int Bits, int Group, class Scale>
-void multiply_tile(const TileCall& call) {
-  const int64_t blocks = (call.rows + kRows - 1) / kRows, groups = call.form->groups;
-  // Cache lines to fetch in each group, so that the blocks together fetch a tile.
-  const int64_t wanted = call.form->tile_bytes / 64;
-  const int64_t lines = call.ahead == nullptr ? 0 : (wanted + blocks * groups - 1) / (blocks * groups);
-  const uint8_t* ahead = call.ahead;
-  for (int64_t row = 0; row < call.rows; row += kRows, ahead += lines * groups * 64) {
-    switch (call.rows - row) {
-      case 1:
-        multiply_rows<Bits, 1, Group, Scale>(call, row, ahead, lines);
-        break;
-#if PEREGRINE_LINEAR_ROWS > 2
-      case 2:
-        multiply_rows<Bits, 2, Group, Scale>(call, row, ahead, lines);
-        break;
-      case 3:
-        multiply_rows<Bits, 3, Group, Scale>(call, row, ahead, lines);
-        break;
-#endif
-      default:
-        multiply_rows<Bits, kRows, Group, Scale>(call, row, ahead, lines);
-    }
+    multiply_part<Bits, Rows, Group, Scale>(call, column);
   }
 }
 
@@ -165,9 +166,9 @@ template <class Scale>
 void multiply_scaled(const TileCall& call) {
   const bool four = call.form->bits == 4;
   if (call.form->group == 32) {
-    four ? multiply_tile<4, 32, Scale>(call) : multiply_tile<8, 32, Scale>(call);
+    four ? multiply_rows<4, 32, Scale>(call) : multiply_rows<8, 32, Scale>(call);
   } else {
-    four ? multiply_tile<4, 64, Scale>(call) : multiply_tile<8, 64, Scale>(call);
+    four ? multiply_rows<4, 64, Scale>(call) : multiply_rows<8, 64, Scale>(call);
   }
 }
 

@@ -1,4 +1,5 @@
-// Linear: y = x W^T + bias with quantised weights (linear_form.h) and activations quantised to int8 in the same groups.
+// Linear: y = norm(x) W^T + bias + residual with quantised weights (linear_form.h) and activations quantised to int8 in
+// the same groups. The RMSNorm is there with the input gain, of epsilon norm_eps; bias and residual are optional too.
 #pragma once
 
 #include "linear_form.h"
@@ -10,7 +11,8 @@ namespace peregrine {
 class Linear {
  public:
   static constexpr const char* kName = "Linear";
-  static constexpr Port kInputs[] = {{kFloat}, {kUint8}, {kFloat, kOptional}};
+  static constexpr Port kInputs[] = {
+      {kFloat}, {kUint8}, {kFloat, kOptional}, {kFloat, kOptional}, {kFloat, kOptional}};
   static constexpr Port kOutputs[] = {{kFloat}};
   static constexpr Alias kAliases[] = {{-1, -1}};
   static constexpr size_t kAliasCount = 0;
@@ -20,6 +22,7 @@ class Linear {
 
  private:
   LinearForm form_;
+  float norm_eps_ = 0.0f;
   LinearEpilogue epilogue_ = LinearEpilogue::kNone;
 };
 

@@ -15,6 +15,9 @@ struct LinearCall {
   const LinearForm* form;
   const uint8_t* weight;  // [tiles][tile_bytes]
   const float* bias;      // [N], or null
+  const float* gain;      // [K], of an RMSNorm of x, or null
+  float norm_eps;
+  const float* residual;  // [count][N], or null
   const float* x;         // [count][K]
   int64_t count;
   LinearEpilogue epilogue;
@@ -22,7 +25,8 @@ struct LinearCall {
   int64_t width;  // N, or half of it
 };
 
-// y <- x W^T + bias, then the epilogue. A row of y depends on the same row of x alone, to the bit.
+// y <- norm(x) W^T + bias, then the epilogue, + residual. A row of y depends on the same rows of x and residual alone,
+// to the bit.
 OrtStatus* run_linear(const Context& context, const LinearCall& call);
 
 }  // namespace peregrine

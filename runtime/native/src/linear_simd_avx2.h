@@ -41,10 +41,11 @@ inline Floats load(const float* p) { return _mm256_loadu_ps(p); }
 inline Floats load(const uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 inline void store(float* p, Floats x) { _mm256_storeu_ps(p, x); }
 inline Floats to_floats(Ints x) { return _mm256_cvtepi32_ps(x); }
+inline Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
 inline Floats mul(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
 inline Floats fma(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
 
-inline void prefetch(const uint8_t* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
+inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
 // The largest magnitude's bits: not a number is above infinity.
 inline uint32_t peak_bits(const float* x, int count) {

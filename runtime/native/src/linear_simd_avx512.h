@@ -9,7 +9,7 @@ namespace {
 
 constexpr int kColumns = 16;  // of the result in a vector
 constexpr int kVectors = 2;   // that are computed together
-constexpr int kRows = 4;      // that share the loads of a tile: 8 integer and 8 float sums of 32 registers
+constexpr int kRows = 6;      // most of a panel: 12 integer and 12 float sums of 32 registers
 constexpr int kBias = 0;
 
 using Ints = __m512i;
@@ -27,10 +27,11 @@ inline Floats load(const float* p) { return _mm512_loadu_ps(p); }
 inline Floats load(const uint16_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
 inline void store(float* p, Floats x) { _mm512_storeu_ps(p, x); }
 inline Floats to_floats(Ints x) { return _mm512_cvtepi32_ps(x); }
+inline Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
 inline Floats mul(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
 inline Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
 
-inline void prefetch(const uint8_t* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
+inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
 // The largest magnitude's bits: not a number is above infinity.
 inline uint32_t peak_bits(const float* x, int count) {

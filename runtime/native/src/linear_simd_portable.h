@@ -47,6 +47,7 @@ inline Floats load(const uint16_t* p) {
 }
 inline void store(float* p, Floats x) { __builtin_memcpy(p, &x, sizeof x); }
 inline Floats to_floats(Ints x) { return __builtin_convertvector(x, Floats); }
+inline Floats add(Floats a, Floats b) { return a + b; }
 inline Floats mul(Floats a, Floats b) { return a * b; }
 // One rounding, as the other instruction sets have it: a call of libm where the processor's baseline has no such thing.
 inline Floats fma(Floats a, Floats b, Floats c) {
@@ -54,7 +55,7 @@ inline Floats fma(Floats a, Floats b, Floats c) {
                 __builtin_fmaf(a[3], b[3], c[3])};
 }
 
-inline void prefetch(const uint8_t* p) { __builtin_prefetch(p); }
+inline void prefetch(const void* p) { __builtin_prefetch(p); }
 
 // The largest magnitude's bits: not a number is above infinity.
 inline uint32_t peak_bits(const float* x, int count) {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,8 @@ from build_engine.quantize import QuantMatrix, pack_tiles
 from runtime.native.library import load_library
 
 LINEAR_ISAS = ("avx512vnni", "avxvnni", "avx2", "portable")
+
+PORTS = ("x", "weight", "bias", "gain", "residual")
 
 FORMS = [
     {"bits": bits, "group": group, "offsets": offsets, "wide": wide}
@@ -76,24 +78,36 @@ def attributes(matrix: QuantMatrix) -> dict[str, int]:
 
 
 class NativeLinear:
-    """The op on one matrix."""
+    """The op on one matrix, with a constant bias and gain; ``residual`` says whether calls bring a residual stream."""
 
-    def __init__(self, matrix: QuantMatrix, bias: Array | None = None, *, threads: int = 2, **options: int) -> None:
-        types = {"x": TensorProto.FLOAT, "weight": TensorProto.UINT8}
+    def __init__(
+        self,
+        matrix: QuantMatrix,
+        bias: Array | None = None,
+        *,
+        gain: Array | None = None,
+        residual: bool = False,
+        threads: int = 2,
+        **options: Any,
+    ) -> None:
         self._feeds = {"weight": pack_tiles(matrix)}
-        if bias is not None:
-            types["bias"] = TensorProto.FLOAT
-            self._feeds["bias"] = bias
-        self._session = one_op("Linear", types, "y", threads, **(attributes(matrix) | options))
+        self._feeds |= {name: value for name, value in (("bias", bias), ("gain", gain)) if value is not None}
+        types = dict.fromkeys(PORTS if residual else PORTS[:-1], TensorProto.FLOAT) | {"weight": TensorProto.UINT8}
+        types = {name: kind for name, kind in types.items() if name in self._feeds or name in ("x", "residual")}
+        self._session = one_op("Linear", types, "y", threads, PORTS, **(attributes(matrix) | options))
 
-    def __call__(self, x: Array) -> Array:
-        result: Array = self._session.run(None, self._feeds | {"x": x})[0]
+    def __call__(self, x: Array, residual: Array | None = None) -> Array:
+        given = {"x": x} if residual is None else {"x": x, "residual": residual}
+        result: Array = self._session.run(None, self._feeds | given)[0]
         return result
 
 
-def one_op(operator: str, types: dict[str, int], output: str, threads: int, **options: int) -> ort.InferenceSession:
-    """A session of one op whose inputs have these types, in this order."""
-    node = helper.make_node(operator, list(types), [output], domain="peregrine", **options)
+def one_op(
+    operator: str, types: dict[str, int], output: str, threads: int, ports: Sequence[str] = (), **options: Any
+) -> ort.InferenceSession:
+    """A session of one op whose inputs have these types, in this order or at the ports of their names."""
+    names = [port if port in types else "" for port in ports] or list(types)
+    node = helper.make_node(operator, names, [output], domain="peregrine", **options)
     inputs = [helper.make_tensor_value_info(name, kind, None) for name, kind in types.items()]
     outputs = [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)]
     return open_session(one_node_model(node, inputs, outputs), threads)
@@ -129,3 +143,16 @@ def reference(matrix: QuantMatrix, x: Array, bias: Array | None = None) -> Array
             sums = scales[:, g] * values[:, g].sum(axis=1).astype(np.float32)
             total = fused(sums[:, None], matrix.offsets[None, :, g].astype(np.float32), total)
     return total
+
+
+def normed(x: Array, gain: Array, epsilon: float) -> Array:
+    """RMSNorm as the op computes it: 32 sums of squares over the columns in turn, added up in halves."""
+    squares = (x * x).reshape(len(x), -1, 32)
+    sums = np.zeros((len(x), 32), np.float32)
+    for part in squares.swapaxes(0, 1):
+        sums += part
+    while sums.shape[1] > 1:
+        sums = sums[:, : sums.shape[1] // 2] + sums[:, sums.shape[1] // 2 :]
+    mean = sums / np.float32(x.shape[1])
+    result: Array = x * (np.float32(1) / np.sqrt(mean + np.float32(epsilon))) * gain
+    return result
