@@ -22,7 +22,7 @@ ENGINE   := --target $(TARGET) $(if $(KV),--kv $(KV))
 SERVING := contract.py page.py properties.py in_flight.py readme.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve engine test test-linear check lint format gpu bench load startup figures reward-head reward-accuracy parity clean
+.PHONY: help setup serve engine test test-linear invariance sanitize check lint format gpu bench load startup figures perf perf-accept reward-head reward-accuracy parity clean
 
 help: ## list the targets and variables
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
@@ -80,6 +80,12 @@ test: lint ## everything that needs no GPU, with the coverage floor
 
 test-linear: $(VENV)/.installed-dev ## the serving tests on the float32 engine with linear KV slots: minutes
 	@PEREGRINE_TEST_KV=linear $(BIN)/pytest -m 'not paged' $(addprefix tests/e2e/test_,$(SERVING)) $(ARGS)
+
+invariance: $(VENV)/.installed-dev ## every text in all steps, companies and threads against its run alone: a quarter of an hour
+	@$(BIN)/pytest -q -m soak tests/e2e/test_invariance.py $(ARGS)
+
+sanitize: $(VENV)/.installed-dev ## the native library under the address, undefined behaviour and thread sanitizers of g++
+	@$(BIN)/pytest -q -m sanitize tests/synthetic/native/test_sanitizers.py $(ARGS)
 
 gpu: $(VENV)/.installed-dev ## run what of the GPU targets this machine allows; report in build/gpu_check.json
 	@$(BIN)/python -m benchmarks.gpu_check $(ARGS)

@@ -53,27 +53,31 @@ def has_compiler() -> bool:
     return _system_compiler() is not None
 
 
-def build_library(output: Path, jobs: int = 2) -> Path:
+def build_library(output: Path, jobs: int = 2, sanitizers: str = "") -> Path:
     """Compiles every source and links ``output``, which is replaced only by a complete library.
 
     Args:
         output: Path of the shared library.
         jobs: Compilers that run at once.
+        sanitizers: What the compiler is to instrument the library for, ``address,undefined`` or ``thread``: for tests.
 
     Raises:
         BuildError: There is no compiler, or it failed; the message has its output.
     """
     compiler, link_flags = _compiler()
+    checks = (f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", "-O1", "-g1") if sanitizers else ()
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="peregrine-ops-") as folder:
         units = [(source, Path(folder, f"{source.stem}{i}.o"), flags) for i, (source, flags) in enumerate(_units())]
         commands = [
-            [*compiler, *_COMMON_FLAGS, *flags, "-c", str(source), "-o", str(target)] for source, target, flags in units
+            [*compiler, *_COMMON_FLAGS, *flags, *checks, "-c", str(source), "-o", str(target)]
+            for source, target, flags in units
         ]
         with ThreadPoolExecutor(jobs) as pool:
             list(pool.map(_run, commands))
         linked = Path(folder, output.name)
-        _run([*compiler, "-shared", "-s", *link_flags, *(str(target) for _, target, _ in units), "-o", str(linked)])
+        linking = [*link_flags, *(checks or ("-s",))]
+        _run([*compiler, "-shared", *linking, *(str(target) for _, target, _ in units), "-o", str(linked)])
         # Copied beside the old one and renamed: a process that has the old library mapped keeps it.
         staged = output.with_name(f".{output.name}.{os.getpid()}")
         shutil.copyfile(linked, staged)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from runtime.native.library import load_library
+from runtime.native.library import active_isa, load_library
 
 SAMPLING_ROW = np.dtype(
     [
@@ -58,10 +58,12 @@ class SamplingCall:
         threads: Threads to use, the caller's among them.
 
     Raises:
-        NativeLibraryError: The library is missing or was built from other sources.
+        NativeLibraryError: The library is missing, was built from other sources, or was asked for an instruction set
+            that is not there.
     """
 
     def __init__(self, table: npt.NDArray[Any], eos_token_ids: Sequence[int], threads: int) -> None:
+        active_isa()  # the library samples with it unasked
         count = len(table)
         self._table = table
         self._eos = np.array(eos_token_ids, dtype=np.int64)

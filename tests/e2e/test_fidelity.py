@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from serving import MODEL
 
 from runtime.bundle import open_bundle
 from runtime.bundle.manifest import Verification
@@ -17,10 +14,8 @@ FLIP_BOUND = 0.5
 
 
 @pytest.fixture(scope="module")
-def verification() -> Verification:
-    command = [sys.executable, "-m", "build_engine", "build", MODEL, "--print-path"]
-    path = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
-    found = open_bundle(Path(path)).manifest.verification
+def verification(default_bundle: Path) -> Verification:
+    found = open_bundle(default_bundle).manifest.verification
     assert found is not None
     return found
 

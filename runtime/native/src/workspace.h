@@ -2,8 +2,20 @@
 #pragma once
 
 #include <cstddef>
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
 
 namespace peregrine {
+
+// Bytes behind each part that may not be touched, where somebody looks.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr size_t kGap = 64;
+inline void forbid(const void* from, size_t bytes) { __asan_poison_memory_region(from, bytes); }
+#else
+constexpr size_t kGap = 0;
+inline void forbid(const void*, size_t) {}
+#endif
 
 class Workspace {
  public:
@@ -26,8 +38,10 @@ class Carver {
 
   template <class T>
   T* take(size_t count) {
+    const size_t bytes = count * sizeof(T), room = (bytes + 63) / 64 * 64 + kGap;
     T* part = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + used_);
-    used_ += (count * sizeof(T) + 63) / 64 * 64;
+    if (kGap > 0 && part != nullptr) forbid(base_ + used_ + bytes, room - bytes);
+    used_ += room;
     return part;
   }
   size_t used() const { return used_; }

@@ -15,6 +15,14 @@ try:
 except NativeLibraryError as error:
     print(error)
 """
+SAMPLE = """
+from runtime.native import NativeLibraryError
+from runtime.sampling.native_sampler import NativeSampler
+try:
+    NativeSampler(frozenset(), max_rows=1, threads=1)
+except NativeLibraryError as error:
+    print(error)
+"""
 REGISTER = "import sys, onnxruntime as o\no.SessionOptions().register_custom_ops_library(sys.argv[1])"
 
 
@@ -37,9 +45,10 @@ def test_an_empty_choice_is_the_widest() -> None:
     assert run(REPORT, "").stdout.strip() == available_isas()[0]
 
 
-def test_an_unknown_choice_is_refused_by_name() -> None:
+@pytest.mark.parametrize("code", [REPORT, SAMPLE])
+def test_an_unknown_choice_is_refused_by_name(code: str) -> None:
     wanted = f"PEREGRINE_CPU_ISA=sse9 is not possible here: choose from {', '.join(available_isas())}"
-    assert run(REPORT, "sse9").stdout.strip() == wanted
+    assert run(code, "sse9").stdout.strip() == wanted
 
 
 def test_a_session_refuses_an_unknown_choice() -> None:
