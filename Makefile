@@ -6,6 +6,8 @@ KV     ?=
 HOST   ?= 127.0.0.1
 PORT   ?= 8080
 ARGS   ?=
+REASON ?=
+export REASON
 PYTHON ?= python3
 
 VENV := .venv
@@ -106,6 +108,11 @@ figures: $(VENV)/.installed-dev ## measure and draw the figures of docs/benchmar
 	@$(BIN)/python -m benchmarks.scaling --json build/figures/scaling.json
 	@$(BIN)/python -m benchmarks.steps --json build/figures/steps.json
 	@$(BIN)/python -m benchmarks.plots docs/figures $(addprefix build/figures/,load.json scaling.json steps.json)
+perf: $(VENV)/.installed ## the regression gate: exact counters, timings as ratios (ARGS: --wide, --counters, --repeat N)
+	@$(BIN)/python -m benchmarks.regression $(ARGS)
+
+perf-accept: $(VENV)/.installed ## make what is measured now the baseline of that gate, with a REASON="..."
+	@$(BIN)/python -m benchmarks.regression --accept "$$REASON" $(ARGS)
 
 reward-head: $(VENV)/.installed ## train the score head of the default reward model
 	@$(BIN)/python -m build_engine.reward_head $(ARGS)

@@ -19,10 +19,15 @@ _CACHES = ("k_cache_", "v_cache_")
 
 
 def open_session(model: Path, *, threads: int, spinning: bool, custom_ops: Path | None = None) -> ort.InferenceSession:
-    """A session whose shapes may change with every run.
+    """A session for ``model`` with `session_options`."""
+    options = session_options(threads=threads, spinning=spinning, custom_ops=custom_ops)
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def session_options(*, threads: int, spinning: bool, custom_ops: Path | None = None) -> ort.SessionOptions:
+    """Options of a session whose shapes may change with every run.
 
     Args:
-        model: The graph.
         threads: Compute threads.
         spinning: Let idle compute threads spin between two operators.
         custom_ops: Library of custom operators.
@@ -38,7 +43,7 @@ def open_session(model: Path, *, threads: int, spinning: bool, custom_ops: Path 
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
     if custom_ops is not None:
         options.register_custom_ops_library(str(custom_ops))
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return options
 
 
 def make_pools(session: ort.InferenceSession, blocks: int) -> dict[str, Pool]:

@@ -73,6 +73,7 @@ def load_library() -> ctypes.CDLL:
         )
     library.peregrine_active_isa.restype = ctypes.c_char_p
     library.peregrine_linear_isa.restype = ctypes.c_char_p
+    library.peregrine_workspace_allocations.restype = ctypes.c_int64
     for name in ("peregrine_has_isa", "peregrine_force_isa", "peregrine_force_linear_isa"):
         getattr(library, name).argtypes = [ctypes.c_char_p]
     for name in ("peregrine_to_half", "peregrine_to_float"):

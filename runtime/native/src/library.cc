@@ -7,6 +7,7 @@
 #include "ort_abi.h"
 #include "sampling.h"
 #include "silu_mul_op.h"
+#include "workspace.h"
 
 #define PEREGRINE_EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -79,3 +80,6 @@ PEREGRINE_EXPORT int peregrine_sample(const peregrine::SamplingBatch* batch, int
                                       double* logprobs) {
   return peregrine::sample_batch(*batch, threads, tokens, logprobs);
 }
+
+// Times that scratch memory was taken from the system: what a step needs is to be there after the first ones.
+PEREGRINE_EXPORT int64_t peregrine_workspace_allocations() { return peregrine::workspace_allocations(); }

@@ -12,6 +12,7 @@ namespace {
 // that calls on several threads never share one.
 constexpr size_t kHeader = 64;
 std::atomic<unsigned char*> slots[8];
+std::atomic<int64_t> allocated{0};
 
 size_t& capacity_of(unsigned char* buffer) { return *reinterpret_cast<size_t*>(buffer); }
 
@@ -19,6 +20,7 @@ unsigned char* allocate(size_t bytes) {
   const size_t capacity = (bytes + bytes / 4 + kHeader + 4095) / 4096 * 4096;
   auto* buffer = static_cast<unsigned char*>(aligned_alloc(64, capacity));
   if (buffer != nullptr) capacity_of(buffer) = capacity;
+  allocated.fetch_add(1, std::memory_order_relaxed);
   return buffer;
 }
 
@@ -33,6 +35,8 @@ void spoil(unsigned char* buffer) {
 }
 
 }  // namespace
+
+int64_t workspace_allocations() { return allocated.load(std::memory_order_relaxed); }
 
 Workspace::Workspace(size_t bytes) {
   unsigned char* buffer = nullptr;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #endif
@@ -30,6 +31,9 @@ class Workspace {
  private:
   unsigned char* data_ = nullptr;
 };
+
+// Buffers that workspaces have taken from the system so far.
+int64_t workspace_allocations();
 
 // Adds up the parts of a workspace and hands them out. With a null base it only counts.
 class Carver {

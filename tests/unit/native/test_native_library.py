@@ -25,6 +25,7 @@ class FakeLibrary:
         self.peregrine_force_isa = FakeFunction(1)
         self.peregrine_linear_isa = FakeFunction(b"avx2")
         self.peregrine_force_linear_isa = FakeFunction(1)
+        self.peregrine_workspace_allocations = FakeFunction(0)
         self.peregrine_to_half = FakeFunction(None)
         self.peregrine_to_float = FakeFunction(None)
 
