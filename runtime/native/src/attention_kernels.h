@@ -19,9 +19,10 @@ struct GroupWork {
   const AttendRows& rows;
   const typename Math::Operand* queries;  // [rows][units of the head]
   SoftmaxState state;
+  float* sums;                      // [rows][kLanes]
   float* scores;                    // [row group][kTile]
   typename Math::Operand* weights;  // [row group][kTile / kPack]
-  Fetcher<typename Math::Element>& fetcher;
+  Fetcher& fetcher;
 };
 
 template <class Math>
@@ -52,21 +53,21 @@ struct Sight {
 
 // R rows from `row` on against the tile that starts at position `start`.
 template <class Math, int R>
-void attend_group(const GroupWork<Math>& work, int row, int64_t start, const PackedTile<Math>& tile) {
+void attend_group(const GroupWork<Math>& work, int row, int64_t start, const Tile<Math>& tile) {
   constexpr int kUnits = kTile / Math::kPack;
   const Sight<R> sight(work.rows, row, start);
   if (sight.lowest >= sight.highest) return;
   const int padded = work.rows.padded_dim, units = (work.rows.dim + Math::kPack - 1) / Math::kPack;
   const int64_t stride = query_stride<Math>(work.rows.dim);
-  work.fetcher.fetch(kTile / 4);
-  score<Math, R>(work.queries + row * stride, stride, units, tile.keys, sight.lowest / kLanes * kLanes,
-                 round_up(sight.highest, kLanes), work.scores);
+  score<Math, R>(work.queries + row * stride, stride, units, tile, sight.lowest / kGroup,
+                 round_up(sight.highest, kGroup) / kGroup, work.fetcher, work.scores);
+  work.fetcher.fetch(kFetchLines);
   for (int r = 0; r < R; ++r) {
     if (sight.first[r] == sight.last[r]) continue;
-    softmax_row<Math>(work.scores + r * kTile, sight.first[r], sight.last[r], work.rows.softcap, work.state, row + r,
-                      padded, work.weights + r * kUnits);
+    softmax_row<Math>(work.scores + r * kTile, sight.first[r], sight.last[r], work.rows.softcap, work.state,
+                      work.sums, row + r, padded, work.weights + r * kUnits);
   }
-  work.fetcher.fetch(kTile / 4);
+  work.fetcher.fetch(kFetchLines);
   // Units that all rows see are added together, the others row by row, each row's in order of position.
   int begin = (sight.begin + Math::kPack - 1) / Math::kPack, end = sight.end / Math::kPack;
   if (begin >= end) begin = end = kUnits;
@@ -74,20 +75,20 @@ void attend_group(const GroupWork<Math>& work, int row, int64_t start, const Pac
   for (int r = 0; r < R; ++r) {
     const RowWeights<Math> weights = {work.weights + r * kUnits, sight.first[r], sight.last[r]};
     const int stop = (sight.last[r] + Math::kPack - 1) / Math::kPack;
-    add_edge<Math>(accumulator + r * padded, padded, weights, tile.values, sight.first[r] / Math::kPack,
+    add_edge<Math>(accumulator + r * padded, padded, weights, tile, sight.first[r] / Math::kPack,
                    begin < stop ? begin : stop);
   }
-  add_values<Math, R>(accumulator, padded, work.weights, kUnits, tile.values, begin, end);
+  add_values<Math, R>(accumulator, padded, work.weights, kUnits, tile, begin, end);
   for (int r = 0; r < R; ++r) {
     const RowWeights<Math> weights = {work.weights + r * kUnits, sight.first[r], sight.last[r]};
     const int from = sight.first[r] / Math::kPack;
-    add_edge<Math>(accumulator + r * padded, padded, weights, tile.values, end > from ? end : from,
+    add_edge<Math>(accumulator + r * padded, padded, weights, tile, end > from ? end : from,
                    (sight.last[r] + Math::kPack - 1) / Math::kPack);
   }
 }
 
 template <class Math>
-void attend_tile(const GroupWork<Math>& work, int64_t start, const PackedTile<Math>& tile) {
+void attend_tile(const GroupWork<Math>& work, int64_t start, const Tile<Math>& tile) {
   for (int row = 0; row < work.rows.rows; row += kRowGroup) {
     switch (smaller(work.rows.rows - row, kRowGroup)) {
 #if PEREGRINE_ROW_GROUP > 3
@@ -125,49 +126,42 @@ typename Math::Operand* pack_queries(const AttendRows& rows, void* memory) {
 template <class Math>
 void attend_pages(const AttendRows& rows, const KeyRange& range, const KeyRange* next, const AttendScratch& scratch,
                   const SoftmaxState& state) {
-  using Element = typename Math::Element;
-  Fetcher<Element> fetcher;
   const typename Math::Operand* queries = pack_queries<Math>(rows, scratch.queries);
-  int64_t* offsets = scratch.offsets;
-  int64_t* ahead = scratch.offsets + kTile;
-  locate(range, tile_start(range.begin), offsets);
-  for (int64_t start = tile_start(range.begin); start < range.end; start += kTile) {
-    const int from = static_cast<int>(larger(range.begin - start, 0)) / kLanes * kLanes;
-    const int to = round_up(static_cast<int>(smaller(range.end - start, kTile)), kLanes);
-    const bool more = start + kTile < range.end;
+  TilePlace place(range, range.begin), ahead;
+  for (;; place = ahead) {
+    const bool more = place.start + kTile < range.end;
     const KeyRange* coming = more ? &range : next;
-    if (coming != nullptr) {
-      locate(*coming, more ? start + kTile : tile_start(coming->begin), ahead);
-    }
+    if (coming != nullptr) ahead = TilePlace(*coming, more ? place.start + kTile : coming->begin);
+    Fetcher fetcher;
+    if (coming != nullptr && coming->packed) fetcher = Fetcher(*coming, ahead, sizeof(typename Math::Element));
     for (int head = 0; head < rows.heads; ++head) {
-      if (coming != nullptr && head < coming->heads) {
-        fetcher = Fetcher<Element>(rows_of<Element>(*coming, head, ahead), rows.dim);
-      }
       const int64_t row = static_cast<int64_t>(head) * rows.rows;
       const GroupWork<Math> work = {rows,
                                     queries + row * query_stride<Math>(rows.dim),
                                     {state.max + row, state.sum + row, state.accumulator + row * rows.padded_dim},
+                                    scratch.sums + row * kLanes,
                                     scratch.scores,
                                     static_cast<typename Math::Operand*>(scratch.weights),
                                     fetcher};
-      const TileRows<Element> tile = rows_of<Element>(range, head, offsets);
-      attend_tile<Math>(work, start, pack_tile<Math>(tile, fetcher, from, to, rows.dim, rows.padded_dim, scratch));
+      attend_tile<Math>(work, place.start,
+                        range.packed ? packed_tile<Math>(range, place, head)
+                                     : arranged_tile<Math>(range, place, head, rows.padded_dim, scratch));
       fetcher.fetch(kTile);
     }
-    int64_t* spent = offsets;
-    offsets = ahead;
-    ahead = spent;
+    if (!more) return;
   }
 }
 
 void attend(const AttendRows& rows, const KeyRange& range, const KeyRange* next, const AttendScratch& scratch,
             const SoftmaxState& state) {
-  clear(state, rows.heads * rows.rows, rows.padded_dim);
+  const int count = rows.heads * rows.rows;
+  clear(state, scratch.sums, count, rows.padded_dim);
   switch (range.type) {
-    case CacheType::kFloat: return attend_pages<Floats<float>>(rows, range, next, scratch, state);
-    case CacheType::kHalf: return attend_pages<Floats<uint16_t>>(rows, range, next, scratch, state);
-    case CacheType::kBfloat: return attend_pages<Bfloats>(rows, range, next, scratch, state);
+    case CacheType::kFloat: attend_pages<Floats<float>>(rows, range, next, scratch, state); break;
+    case CacheType::kHalf: attend_pages<Floats<uint16_t>>(rows, range, next, scratch, state); break;
+    case CacheType::kBfloat: attend_pages<Bfloats>(rows, range, next, scratch, state); break;
   }
+  for (int r = 0; r < count; ++r) state.sum[r] = sum_lanes(load(scratch.sums + r * kLanes));
 }
 
 }  // namespace

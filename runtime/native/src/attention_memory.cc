@@ -4,7 +4,6 @@ namespace peregrine {
 
 namespace {
 int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
-constexpr size_t kOperand = 4;  // bytes
 }  // namespace
 
 AttentionMemory::AttentionMemory(const Kernels& kernels, int64_t dim, int64_t rows)
@@ -29,17 +28,16 @@ WorkerSlot AttentionMemory::place_slot(Carver* carver) const {
   const auto rows = static_cast<size_t>(rows_), padded = static_cast<size_t>(padded_);
   const auto width = static_cast<size_t>(width_), group = static_cast<size_t>(kernels_.row_group);
   WorkerSlot slot;
-  slot.head = carver->take<float>(padded);
+  slot.head = carver->take<float>(2 * padded);
   slot.queries = carver->take<float>(rows * padded);
   slot.first = carver->take<int64_t>(rows);
   slot.last = carver->take<int64_t>(rows);
-  slot.scratch.queries = carver->take<unsigned char>(rows * width * kOperand);
-  slot.scratch.keys = carver->take<unsigned char>(width * kTile * kOperand);
-  slot.scratch.values = carver->take<unsigned char>(padded * kTile * kOperand);
+  slot.scratch.queries = carver->take<float>(rows * width);
+  slot.scratch.keys = carver->take<float>(kTile * width);
+  slot.scratch.values = carver->take<float>(kTile * width);
+  slot.scratch.sums = carver->take<float>(rows * static_cast<size_t>(kernels_.lanes));
   slot.scratch.scores = carver->take<float>(group * kTile);
-  slot.scratch.weights = carver->take<unsigned char>(group * kTile * kOperand);
-  slot.scratch.staging = carver->take<unsigned char>(static_cast<size_t>(kernels_.lanes) * width * sizeof(float));
-  slot.scratch.offsets = carver->take<int64_t>(2 * kTile);
+  slot.scratch.weights = carver->take<float>(group * kTile);
   slot.total = place_state(carver, 1);
   slot.part = place_state(carver, 1);
   return slot;

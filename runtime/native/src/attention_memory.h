@@ -9,7 +9,7 @@ namespace peregrine {
 
 // What one worker needs at a time.
 struct WorkerSlot {
-  float* head;     // [padded dim]
+  float* head;     // [2][padded dim]
   float* queries;  // [rows][padded dim]
   int64_t* first;  // [rows]
   int64_t* last;

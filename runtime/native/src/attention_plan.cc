@@ -6,7 +6,7 @@ namespace peregrine {
 
 namespace {
 
-// Rows that share a converted tile. More rows convert less often, fewer spread better over threads.
+// Rows that go through a tile together. More rows read keys less often, fewer spread better over threads.
 constexpr int64_t kBlockRows = 96;
 // Reading a key costs about as much as computing this many rows against it.
 constexpr int64_t kReadCost = 4;

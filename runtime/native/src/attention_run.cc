@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "attention_layout.h"
 #include "attention_memory.h"
 #include "attention_plan.h"
 #include "isa.h"
@@ -16,6 +17,8 @@ namespace {
 constexpr float kLog2E = 1.44269504088896341f;
 // Multiply-adds below which waking another thread costs more than it saves.
 constexpr int64_t kParallelCost = 1 << 18;
+
+void copy_floats(const float* from, float* to, size_t count) { std::copy_n(from, count, to); }
 
 size_t element_bytes(CacheType type) { return type == CacheType::kFloat ? sizeof(float) : sizeof(uint16_t); }
 
@@ -31,6 +34,7 @@ class AttentionRun {
         kernels_(*active_kernels()),
         dim_(attributes.head_dim),
         qkv_width_((attributes.num_heads + 2 * attributes.kv_num_heads) * attributes.head_dim),
+        layout_(cache, inputs.block_size, dim_),
         plan_(inputs, attributes, worker_limit()),
         memory_(kernels_, dim_, plan_.max_rows()) {}
 
@@ -109,19 +113,25 @@ class AttentionRun {
     const float* keys = inputs_.qkv + token * qkv_width_ + (attributes_.num_heads + kv_head) * dim_;
     const float* values = keys + attributes_.kv_num_heads * dim_;
     const int64_t block = inputs_.block_table[sequence * inputs_.table_width + position / inputs_.block_size];
-    const int64_t row = block * block_stride() + kv_head * head_stride() + position % inputs_.block_size * dim_;
+    const int64_t part = block * block_stride() + kv_head * head_stride(), slot = position % inputs_.block_size;
     kernels_.transform_head(transform(inputs_.k_norm, position), keys, 1.0f, head);
-    store_row(head, inputs_.k_cache, row);
-    store_row(values, inputs_.v_cache, row);
+    void* row = head + memory_.padded_dim();
+    switch (cache_) {
+      case CacheType::kFloat: return write_rows<float>(copy_floats, head, values, row, part, slot);
+      case CacheType::kHalf: return write_rows<uint16_t>(kernels_.to_half, head, values, row, part, slot);
+      case CacheType::kBfloat: return write_rows<Bfloat>(kernels_.to_bfloat, head, values, row, part, slot);
+    }
   }
 
-  void store_row(const float* head, void* cache, int64_t row) const {
-    const auto count = static_cast<size_t>(dim_);
-    switch (cache_) {
-      case CacheType::kFloat: std::copy_n(head, count, static_cast<float*>(cache) + row); break;
-      case CacheType::kHalf: kernels_.to_half(head, static_cast<uint16_t*>(cache) + row, count); break;
-      case CacheType::kBfloat: kernels_.to_bfloat(head, static_cast<Bfloat*>(cache) + row, count); break;
-    }
+  // `row` is room for the elements of one.
+  template <class Element>
+  void write_rows(void (*convert)(const float*, Element*, size_t), const float* key, const float* value, void* row,
+                  int64_t part, int64_t slot) const {
+    auto* elements = static_cast<Element*>(row);
+    convert(key, elements, static_cast<size_t>(dim_));
+    layout_.write_key(elements, slot, static_cast<Element*>(inputs_.k_cache) + part);
+    convert(value, elements, static_cast<size_t>(dim_));
+    layout_.write_value(elements, slot, static_cast<Element*>(inputs_.v_cache) + part);
   }
 
   // The block's query rows, token by token and head by head, and the keys that each sees.
@@ -156,6 +166,7 @@ class AttentionRun {
   KeyRange range_of(const QueryBlock& block, int64_t split) const {
     const size_t base = static_cast<size_t>(block.kv_head * head_stride()) * element_bytes(cache_);
     return {cache_,
+            layout_.packed(),
             static_cast<const unsigned char*>(inputs_.k_cache) + base,
             static_cast<const unsigned char*>(inputs_.v_cache) + base,
             inputs_.block_table + block.sequence * inputs_.table_width,
@@ -218,6 +229,7 @@ class AttentionRun {
   float* const output_;
   const Kernels& kernels_;
   const int64_t dim_, qkv_width_;
+  const CacheLayout layout_;
   AttentionPlan plan_;
   AttentionMemory memory_;
   int64_t workers_ = 1;

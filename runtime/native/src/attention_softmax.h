@@ -18,20 +18,20 @@ inline void hide(float* scores, int begin, int first, int last, int end) {
   for (int j = last; j < end; ++j) scores[j] = kNegativeInfinity;
 }
 
-inline void clear(const SoftmaxState& state, int rows, int padded) {
+inline void clear(const SoftmaxState& state, float* sums, int rows, int padded) {
   for (int r = 0; r < rows; ++r) {
     state.max[r] = kNegativeInfinity;
-    state.sum[r] = 0.0f;
+    store(sums + r * kLanes, splat(0.0f));
   }
   const int64_t count = static_cast<int64_t>(rows) * padded;
   for (int64_t i = 0; i < count; i += kLanes) store(state.accumulator + i, splat(0.0f));
 }
 
 // Turns the row's scores of keys [first, last) into weights relative to the new maximum, packs these as operands and
-// updates the row's state.
+// updates the row's state, where weights are summed lane by lane.
 template <class Math>
-void softmax_row(float* scores, int first, int last, float softcap, const SoftmaxState& state, int row, int padded,
-                 typename Math::Operand* weights) {
+void softmax_row(float* scores, int first, int last, float softcap, const SoftmaxState& state, float* sums, int row,
+                 int padded, typename Math::Operand* weights) {
   constexpr int kStep = kLanes * Math::kPack;
   const int begin = first / kStep * kStep, end = round_up(last, kStep);
   if (softcap != 0.0f) {
@@ -44,7 +44,14 @@ void softmax_row(float* scores, int first, int last, float softcap, const Softma
   Vec highest = splat(state.max[row]);
   for (int j = begin; j < end; j += kLanes) highest = max(highest, load(scores + j));
   const float maximum = max_lanes(highest);
-  Vec sum = splat(0.0f);
+  Vec sum = load(sums + row * kLanes);
+  if (state.max[row] != maximum) {
+    const Vec rescale = splat(exp2_weight(state.max[row] - maximum));
+    state.max[row] = maximum;
+    sum = mul(sum, rescale);
+    float* accumulator = state.accumulator + static_cast<int64_t>(row) * padded;
+    for (int d = 0; d < padded; d += kLanes) store(accumulator + d, mul(load(accumulator + d), rescale));
+  }
   for (int j = begin; j < end; j += kStep) {
     Vec weight[Math::kPack];
     PEREGRINE_UNROLL
@@ -54,14 +61,7 @@ void softmax_row(float* scores, int first, int last, float softcap, const Softma
     }
     Math::pack(weight, weights + j / Math::kPack);
   }
-  if (state.max[row] != maximum) {
-    const float rescale = exp2_weight(state.max[row] - maximum);
-    state.sum[row] *= rescale;
-    state.max[row] = maximum;
-    float* accumulator = state.accumulator + static_cast<int64_t>(row) * padded;
-    for (int d = 0; d < padded; d += kLanes) store(accumulator + d, mul(load(accumulator + d), splat(rescale)));
-  }
-  state.sum[row] += sum_lanes(sum);
+  store(sums + row * kLanes, sum);
 }
 
 void merge(int rows, int padded, const SoftmaxState& part, const SoftmaxState& total) {

@@ -1,4 +1,5 @@
-// A tile of paged keys and values, laid out for the inner loops: keys across the lanes, values along them.
+// A tile of paged keys and values as the inner loops want it: groups of kGroup positions, keys across the lanes and
+// values along them. A packed cache has them ready; the rows of any other are arranged first.
 #pragma once
 
 #include "attention_arithmetic.h"
@@ -8,132 +9,129 @@ namespace {
 
 using peregrine::AttendScratch;
 using peregrine::KeyRange;
+using peregrine::kGroup;
 using peregrine::kTile;
+
+constexpr int kGroups = kTile / kGroup;
+static_assert(kGroup % kLanes == 0, "a group fills whole vectors");
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
-// The rows of a tile before they are packed: row j starts offsets[j] elements behind the bases.
-template <class Element>
-struct TileRows {
-  const Element* keys;
-  const Element* values;
-  const int64_t* offsets;
-};
+// The groups of a tile that hold keys of the range, and where in a head's part of the cache each starts.
+struct TilePlace {
+  int64_t start = 0;  // position
+  int begin = 0, end = 0;
+  int64_t offsets[kGroups];
 
-// A packed tile. Unit u of a head or of the keys is what one operand holds: kPack of them.
-template <class Math>
-struct PackedTile {
-  const typename Math::Operand* keys;    // [units of the head][kTile]
-  const typename Math::Operand* values;  // [units of the tile][padded dim]
-};
-
-// The start of the tile of `position`.
-inline int64_t tile_start(int64_t position) { return position / kTile * kTile; }
-
-// offsets[j] <- where the row of key `start + j` lies, for the range's keys in the tile at `start`. The other slots
-// repeat a valid row: some are packed along with their neighbours, and are not used.
-inline void locate(const KeyRange& range, int64_t start, int64_t* offsets) {
-  const int64_t begin = larger(range.begin, start), end = smaller(range.end, start + kTile);
-  int64_t position = begin;
-  while (position < end) {
-    const int64_t block = position / range.block_size, slot = position - block * range.block_size;
-    const int64_t stop = smaller(end, position + range.block_size - slot);
-    int64_t offset = range.table[block] * range.block_stride + slot * range.dim;
-    for (; position < stop; ++position, offset += range.dim) offsets[position - start] = offset;
+  TilePlace() = default;
+  TilePlace(const KeyRange& range, int64_t position) : start(position / kTile * kTile) {
+    begin = static_cast<int>(larger(range.begin - start, 0)) / kGroup;
+    end = round_up(static_cast<int>(smaller(range.end - start, kTile)), kGroup) / kGroup;
+    if (!range.packed) return;
+    const auto block_size = static_cast<uint32_t>(range.block_size);
+    for (int g = begin; g < end; ++g) {
+      const auto first = static_cast<uint32_t>(start + g * kGroup);
+      offsets[g] = range.table[first / block_size] * range.block_stride + first % block_size * range.dim;
+    }
   }
-  for (int64_t j = 0; j < begin - start; ++j) offsets[j] = offsets[begin - start];
-  for (int64_t j = end - start; j < kTile; ++j) offsets[j] = offsets[end - start - 1];
-}
+};
 
-template <class Element>
-inline TileRows<Element> rows_of(const KeyRange& range, int head, const int64_t* offsets) {
+// The groups of a tile of one head: keys [units of the head][kGroup], values [units of the group][padded dim].
+template <class Math>
+struct Tile {
+  const typename Math::Element* keys[kGroups];
+  const typename Math::Element* values[kGroups];
+
+  const typename Math::Element* value_row(int unit, int padded) const {
+    constexpr int kUnits = kGroup / Math::kPack;
+    return values[unit / kUnits] + static_cast<int64_t>(unit % kUnits) * padded * Math::kPack;
+  }
+};
+
+template <class Math>
+Tile<Math> packed_tile(const KeyRange& range, const TilePlace& place, int head) {
+  using Element = typename Math::Element;
   const int64_t skip = head * range.head_stride;
-  return {static_cast<const Element*>(range.keys) + skip, static_cast<const Element*>(range.values) + skip, offsets};
+  Tile<Math> tile{};
+  for (int g = place.begin; g < place.end; ++g) {
+    tile.keys[g] = static_cast<const Element*>(range.keys) + skip + place.offsets[g];
+    tile.values[g] = static_cast<const Element*>(range.values) + skip + place.offsets[g];
+  }
+  return tile;
 }
 
-// Brings the rows of a coming tile nearer, a few at a time: all at once they would wait for each other, and the
-// arithmetic for them.
-template <class Element>
+// The same from a cache of plain rows, in memory of the tile's own. Places of keys that are not in the range are left
+// as they are.
+template <class Math>
+Tile<Math> arranged_tile(const KeyRange& range, const TilePlace& place, int head, int padded,
+                         const AttendScratch& scratch) {
+  using Element = typename Math::Element;
+  constexpr int kPack = Math::kPack;
+  const int width = round_up(range.dim, kPack);
+  Tile<Math> tile{};
+  for (int g = place.begin; g < place.end; ++g) {
+    Element* keys = static_cast<Element*>(scratch.keys) + g * kGroup * width;
+    Element* values = static_cast<Element*>(scratch.values) + g * kGroup * padded;
+    tile.keys[g] = keys;
+    tile.values[g] = values;
+    for (int j = 0; j < kGroup; ++j) {
+      const int64_t position = place.start + g * kGroup + j;
+      if (position < range.begin || position >= range.end) continue;
+      const int64_t row = range.table[position / range.block_size] * range.block_stride + head * range.head_stride +
+                          position % range.block_size * range.dim;
+      const Element* key = static_cast<const Element*>(range.keys) + row;
+      const Element* value = static_cast<const Element*>(range.values) + row;
+      for (int d = 0; d < range.dim; ++d) {
+        keys[(d / kPack * kGroup + j) * kPack + d % kPack] = key[d];
+        values[(j / kPack * padded + d) * kPack + j % kPack] = value[d];
+      }
+      for (int d = range.dim; d < width; ++d) keys[(d / kPack * kGroup + j) * kPack + d % kPack] = Element{};
+    }
+  }
+  return tile;
+}
+
+// Brings a coming tile of all heads nearer, in the order in which it lies and some cache lines at a time: all at once
+// they would wait for each other, and the arithmetic for them.
 class Fetcher {
  public:
   Fetcher() = default;
-  Fetcher(const TileRows<Element>& tile, int dim) : tile_(tile), bytes_(dim * sizeof(Element)), next_(0) {}
+  Fetcher(const KeyRange& range, const TilePlace& place, size_t element_bytes)
+      : keys_(static_cast<const char*>(range.keys)),
+        values_(static_cast<const char*>(range.values)),
+        head_bytes_(range.head_stride * element_bytes),
+        bytes_(kGroup * range.dim * element_bytes),
+        group_(place.begin),
+        end_(place.end),
+        heads_(range.heads) {
+    for (int g = group_; g < end_; ++g) offsets_[g] = place.offsets[g] * element_bytes;
+  }
 
-  // The next `count` keys and their values.
-  void fetch(int count) {
-    const int stop = next_ + count < kTile ? next_ + count : kTile;
-    for (; next_ < stop; ++next_) {
-      const int64_t offset = tile_.offsets[next_];
-      const char* key = reinterpret_cast<const char*>(tile_.keys + offset);
-      const char* value = reinterpret_cast<const char*>(tile_.values + offset);
-      for (size_t i = 0; i < bytes_; i += 64) {
-        __builtin_prefetch(key + i, 0, 3);
-        __builtin_prefetch(value + i, 0, 3);
+  // The next `lines` lines of keys and of values.
+  void fetch(int lines) {
+    while (group_ < end_) {
+      const int64_t from = offsets_[group_] + head_ * head_bytes_;
+      for (; at_ < bytes_; at_ += kLine) {
+        if (lines-- == 0) return;
+        __builtin_prefetch(keys_ + from + at_, 0, 3);
+        __builtin_prefetch(values_ + from + at_, 0, 3);
       }
+      at_ = 0;
+      if (++head_ < heads_) continue;
+      head_ = 0;
+      ++group_;
     }
   }
 
  private:
-  TileRows<Element> tile_{};
-  size_t bytes_ = 0;
-  int next_ = kTile;  // nothing
+  static constexpr int kLine = 64;
+
+  const char* keys_ = nullptr;
+  const char* values_ = nullptr;
+  int64_t offsets_[kGroups];
+  int64_t head_bytes_ = 0, bytes_ = 0, at_ = 0;  // at: of the group's part of a head
+  int group_ = 0, end_ = 0, head_ = 0, heads_ = 0;
 };
-
-// rows[i] <- row j + i of the tile, kLanes of them; copied and filled up with zeros where `width` is more than `dim`.
-template <class Element>
-inline void find_rows(const Element* base, const int64_t* offsets, int dim, int width, void* staging,
-                      const Element** rows) {
-  for (int i = 0; i < kLanes; ++i) {
-    const Element* row = base + offsets[i];
-    if (dim == width) {
-      rows[i] = row;
-      continue;
-    }
-    Element* copy = static_cast<Element*>(staging) + static_cast<int64_t>(i) * width;
-    __builtin_memcpy(copy, row, dim * sizeof(Element));
-    __builtin_memset(copy + dim, 0, (width - dim) * sizeof(Element));
-    rows[i] = copy;
-  }
-}
-
-template <class Math>
-void pack_keys(const typename Math::Element* const* rows, int width, typename Math::Operand* keys) {
-  for (int d = 0; d < width; d += kLanes * Math::kPack, keys += kLanes * kTile) {
-    Vec block[kLanes];
-    PEREGRINE_UNROLL
-    for (int i = 0; i < kLanes; ++i) block[i] = Math::load_row(rows[i] + d);
-    transpose(block);
-    PEREGRINE_UNROLL
-    for (int i = 0; i < kLanes; ++i) store(reinterpret_cast<float*>(keys + i * kTile), block[i]);
-  }
-}
-
-template <class Math>
-void pack_values(const typename Math::Element* const* rows, int padded, typename Math::Operand* values) {
-  for (int i = 0; i < kLanes; i += Math::kPack, values += padded) {
-    for (int d = 0; d < padded; d += kLanes) Math::zip_rows(rows + i, d, values + d);
-  }
-}
-
-// Packs the tile's keys and values in [from, to), multiples of kLanes, and fetches rows of the next meanwhile.
-template <class Math>
-PackedTile<Math> pack_tile(const TileRows<typename Math::Element>& tile, Fetcher<typename Math::Element>& fetcher,
-                           int from, int to, int dim, int padded, const AttendScratch& scratch) {
-  using Operand = typename Math::Operand;
-  const int width = round_up(dim, kLanes * Math::kPack);
-  auto* keys = static_cast<Operand*>(scratch.keys);
-  auto* values = static_cast<Operand*>(scratch.values);
-  const typename Math::Element* rows[kLanes];
-  for (int j = from; j < to; j += kLanes) {
-    fetcher.fetch(kLanes / 4);
-    find_rows(tile.keys, tile.offsets + j, dim, width, scratch.staging, rows);
-    pack_keys<Math>(rows, width, keys + j);
-    fetcher.fetch(kLanes / 4);
-    find_rows(tile.values, tile.offsets + j, dim, width, scratch.staging, rows);
-    pack_values<Math>(rows, padded, values + static_cast<int64_t>(j / Math::kPack) * padded);
-  }
-  return {keys, values};
-}
 
 }  // namespace

@@ -11,8 +11,11 @@ namespace peregrine {
 
 // Keys per tile and per split, in positions counted from the start of the sequence. Both are part of the
 // arithmetic: a row's sums are grouped by them and by nothing else, so they never depend on the batch.
-constexpr int kTile = 64;  // even: pairs of keys lie within a tile
+constexpr int kTile = 128;  // even: pairs of keys lie within a tile
 constexpr int kSplit = 512;
+
+// Positions whose keys lie across the lanes.
+constexpr int kGroup = 16;
 
 // How one head of Q or K is made ready.
 struct HeadTransform {
@@ -29,8 +32,12 @@ enum class Bfloat : uint16_t {};
 enum class CacheType { kFloat, kHalf, kBfloat };
 
 // A sequence's keys and values of some KV heads in [begin, end): position p is in block table[p / block_size].
+//
+// The part of a head in a block is block_size rows of `dim` elements; or, in a packed cache, groups of kGroup
+// positions, with P = 2 for bfloat16 and 1 otherwise: of keys [dim / P][kGroup][P], of values [kGroup / P][dim][P].
 struct KeyRange {
   CacheType type;
+  bool packed;
   const void* keys;  // row 0 of block 0 of the first head
   const void* values;
   const int32_t* table;
@@ -50,15 +57,14 @@ struct SoftmaxState {
   float* accumulator;  // [rows][padded dim]
 };
 
-// Operands are what the inner loops multiply, of 32 bits each; `width` is the dim as a multiple of 2 * lanes.
+// Elements as floats at most; `width` is the dim as a multiple of 2 * lanes.
 struct AttendScratch {
-  void* queries;     // operands [rows][width]
-  void* keys;        // operands [width][kTile]
-  void* values;      // operands [kTile][padded dim]
-  float* scores;     // [row group][kTile]
-  void* weights;     // operands [row group][kTile]
-  void* staging;     // elements [lanes][width]
-  int64_t* offsets;  // [2][kTile]
+  void* queries;  // [rows][width]
+  void* keys;     // [kTile][width], for caches that are not packed
+  void* values;   // [kTile][width]
+  float* sums;    // [rows][lanes]
+  float* scores;  // [row group][kTile]
+  void* weights;  // [row group][kTile]
 };
 
 // A block of query rows, as many for each of some KV heads. Row r of every head sees keys [first[r], last[r]).

@@ -9,7 +9,7 @@ inline int round_up(int n, int multiple) { return (n + multiple - 1) / multiple 
 
 void transform_head(const peregrine::HeadTransform& t, const float* input, float scale, float* head) {
   const int padded = round_up(t.dim, kLanes);
-  for (int i = 0; i < t.dim; ++i) head[i] = input[i];
+  __builtin_memcpy(head, input, static_cast<size_t>(t.dim) * sizeof(float));
   for (int i = t.dim; i < padded; ++i) head[i] = 0.0f;
   if (t.norm != nullptr) {
     Vec squares = splat(0.0f);
@@ -20,9 +20,15 @@ void transform_head(const peregrine::HeadTransform& t, const float* input, float
   }
   // NOTE: the pairs (i, i + half) are those of a head split in two, not interleaved ones.
   const int half = t.rotary_dim / 2;
-  float* __restrict__ low = head;
-  float* __restrict__ high = head + half;
-  for (int i = 0; i < half; ++i) {
+  float* low = head;
+  float* high = head + half;
+  int i = 0;
+  for (; i + kLanes <= half; i += kLanes) {
+    const Vec a = load(low + i), b = load(high + i), cos = load(t.cos + i), sin = load(t.sin + i);
+    store(low + i, sub(mul(a, cos), mul(b, sin)));
+    store(high + i, add(mul(b, cos), mul(a, sin)));
+  }
+  for (; i < half; ++i) {
     const float a = low[i], b = high[i];
     low[i] = a * t.cos[i] - b * t.sin[i];
     high[i] = b * t.cos[i] + a * t.sin[i];

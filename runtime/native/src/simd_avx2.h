@@ -32,9 +32,11 @@ inline Vec round_bfloat(Vec x) {
   const Vec chosen = _mm256_blendv_ps(_mm256_castsi256_ps(rounded), _mm256_castsi256_ps(quiet), nan);
   return _mm256_and_ps(chosen, _mm256_castsi256_ps(_mm256_set1_epi32(-0x10000)));
 }
-inline Vec load(const peregrine::Bfloat* p) {
-  const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-  return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+// The first and the second values of kLanes pairs.
+inline void load_pairs(const peregrine::Bfloat* p, Vec* first, Vec* second) {
+  const __m256i pairs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  *first = _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
+  *second = _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(-0x10000)));
 }
 inline void store(peregrine::Bfloat* p, Vec x) {
   const __m256i bits = _mm256_srli_epi32(_mm256_castps_si256(round_bfloat(x)), 16);
@@ -76,23 +78,6 @@ inline float max_lanes(Vec a) {
   __m128 x = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
   x = _mm_max_ps(x, _mm_movehl_ps(x, x));
   return _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps(x, x, 1)));
-}
-
-// Lane j of rows[i] and lane i of rows[j] change places.
-inline void transpose(Vec (&rows)[kLanes]) {
-  Vec quads[kLanes];
-  for (int i = 0; i < kLanes; i += 4) {
-    const Vec a = _mm256_unpacklo_ps(rows[i], rows[i + 1]), b = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
-    const Vec c = _mm256_unpacklo_ps(rows[i + 2], rows[i + 3]), d = _mm256_unpackhi_ps(rows[i + 2], rows[i + 3]);
-    quads[i] = _mm256_shuffle_ps(a, c, _MM_SHUFFLE(1, 0, 1, 0));
-    quads[i + 1] = _mm256_shuffle_ps(a, c, _MM_SHUFFLE(3, 2, 3, 2));
-    quads[i + 2] = _mm256_shuffle_ps(b, d, _MM_SHUFFLE(1, 0, 1, 0));
-    quads[i + 3] = _mm256_shuffle_ps(b, d, _MM_SHUFFLE(3, 2, 3, 2));
-  }
-  for (int k = 0; k < 4; ++k) {
-    rows[k] = _mm256_permute2f128_ps(quads[k], quads[k + 4], 0x20);
-    rows[k + 4] = _mm256_permute2f128_ps(quads[k], quads[k + 4], 0x31);
-  }
 }
 
 }  // namespace

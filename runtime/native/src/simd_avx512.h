@@ -31,9 +31,11 @@ inline Vec round_bfloat(Vec x) {
   const __m512i chosen = _mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), quiet);
   return _mm512_castsi512_ps(_mm512_and_si512(chosen, _mm512_set1_epi32(-0x10000)));
 }
-inline Vec load(const peregrine::Bfloat* p) {
-  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-  return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+// The first and the second values of kLanes pairs.
+inline void load_pairs(const peregrine::Bfloat* p, Vec* first, Vec* second) {
+  const __m512i pairs = _mm512_loadu_si512(p);
+  *first = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
+  *second = _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(-0x10000)));
 }
 inline void store(peregrine::Bfloat* p, Vec x) {
   const __m512i bits = _mm512_srli_epi32(_mm512_castps_si512(round_bfloat(x)), 16);
@@ -74,29 +76,5 @@ inline float sum_lanes(Vec a) {
 }
 
 inline float max_lanes(Vec a) { return _mm512_reduce_max_ps(a); }
-
-// Lane j of rows[i] and lane i of rows[j] change places.
-inline void transpose(Vec (&rows)[kLanes]) {
-  Vec pairs[kLanes];
-  for (int i = 0; i < kLanes; i += 4) {
-    const Vec a = _mm512_unpacklo_ps(rows[i], rows[i + 1]), b = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
-    const Vec c = _mm512_unpacklo_ps(rows[i + 2], rows[i + 3]), d = _mm512_unpackhi_ps(rows[i + 2], rows[i + 3]);
-    pairs[i] = _mm512_shuffle_ps(a, c, _MM_SHUFFLE(1, 0, 1, 0));
-    pairs[i + 1] = _mm512_shuffle_ps(a, c, _MM_SHUFFLE(3, 2, 3, 2));
-    pairs[i + 2] = _mm512_shuffle_ps(b, d, _MM_SHUFFLE(1, 0, 1, 0));
-    pairs[i + 3] = _mm512_shuffle_ps(b, d, _MM_SHUFFLE(3, 2, 3, 2));
-  }
-  // pairs[4 g + k] holds, in its quarter q, column 4 q + k of the rows 4 g to 4 g + 3.
-  for (int k = 0; k < 4; ++k) {
-    const Vec low_even = _mm512_shuffle_f32x4(pairs[k], pairs[k + 4], _MM_SHUFFLE(2, 0, 2, 0));
-    const Vec low_odd = _mm512_shuffle_f32x4(pairs[k], pairs[k + 4], _MM_SHUFFLE(3, 1, 3, 1));
-    const Vec high_even = _mm512_shuffle_f32x4(pairs[k + 8], pairs[k + 12], _MM_SHUFFLE(2, 0, 2, 0));
-    const Vec high_odd = _mm512_shuffle_f32x4(pairs[k + 8], pairs[k + 12], _MM_SHUFFLE(3, 1, 3, 1));
-    rows[k] = _mm512_shuffle_f32x4(low_even, high_even, _MM_SHUFFLE(2, 0, 2, 0));
-    rows[k + 4] = _mm512_shuffle_f32x4(low_odd, high_odd, _MM_SHUFFLE(2, 0, 2, 0));
-    rows[k + 8] = _mm512_shuffle_f32x4(low_even, high_even, _MM_SHUFFLE(3, 1, 3, 1));
-    rows[k + 12] = _mm512_shuffle_f32x4(low_odd, high_odd, _MM_SHUFFLE(3, 1, 3, 1));
-  }
-}
 
 }  // namespace

@@ -71,10 +71,13 @@ inline Vec round_bfloat(Vec x) {
   const Mask quiet = reinterpret_cast<Mask>(bits | 0x400000u), nan = x != x;
   return reinterpret_cast<Vec>(select(nan, quiet, reinterpret_cast<Mask>(rounded)) & -0x10000);
 }
-inline Vec load(const peregrine::Bfloat* p) {
-  Mask bits;
-  for (int i = 0; i < kLanes; ++i) bits[i] = static_cast<int32_t>(static_cast<uint32_t>(p[i]) << 16);
-  return reinterpret_cast<Vec>(bits);
+// The first and the second values of kLanes pairs.
+inline void load_pairs(const peregrine::Bfloat* p, Vec* first, Vec* second) {
+  static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the first of a pair is its lower half");
+  Bits pairs;
+  __builtin_memcpy(&pairs, p, sizeof pairs);
+  *first = reinterpret_cast<Vec>(pairs << 16);
+  *second = reinterpret_cast<Vec>(pairs & 0xffff0000u);
 }
 inline void store(peregrine::Bfloat* p, Vec x) {
   const Vec rounded = round_bfloat(x);
@@ -89,12 +92,6 @@ inline float max_lanes(Vec a) {
   const float x = a[0] > a[2] ? a[0] : a[2];
   const float y = a[1] > a[3] ? a[1] : a[3];
   return x > y ? x : y;
-}
-
-// Lane j of rows[i] and lane i of rows[j] change places.
-inline void transpose(Vec (&rows)[kLanes]) {
-  const Vec a = rows[0], b = rows[1], c = rows[2], d = rows[3];
-  for (int i = 0; i < kLanes; ++i) rows[i] = Vec{a[i], b[i], c[i], d[i]};
 }
 
 }  // namespace

@@ -33,6 +33,7 @@ _TYPES = {
     "k_norm": TensorProto.FLOAT,
 }
 _CACHES = ("k_cache", "v_cache")
+_GROUP = 16
 _INPUTS = ("qkv", "k_cache", "v_cache", *list(_TYPES)[1:])
 
 
@@ -53,6 +54,11 @@ class Layout:
     @property
     def width(self) -> int:
         return (self.num_heads + 2 * self.kv_num_heads) * self.head_dim
+
+    @property
+    def packed(self) -> bool:
+        """Whether the op packs the cache: see ``KeyRange`` in ``kernels.h``."""
+        return self.block_size % _GROUP == 0 and self.head_dim % _GROUP == 0
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -79,11 +85,28 @@ class Call:
         return replace(self, feeds={name: array.copy() for name, array in (self.feeds | changes).items()})
 
     def native(self, threads: int = 2) -> Array:
-        """Runs the op; the caches in `feeds` are written in place."""
-        return run_op(session(self.layout, threads, "q_norm" in self.feeds), self.feeds)
+        """Runs the op; the caches in `feeds` are written in place, as plain rows."""
+        op = session(self.layout, threads, "q_norm" in self.feeds)
+        if not self.layout.packed:
+            return run_op(op, self.feeds)
+        packed = {name: np.ascontiguousarray(packed_view(self.feeds[name], name)) for name in _CACHES}
+        out = run_op(op, self.feeds | {name: packed[name].reshape(self.feeds[name].shape) for name in _CACHES})
+        for name in _CACHES:
+            packed_view(self.feeds[name], name)[...] = packed[name]
+        return out
 
     def reference(self) -> Array:
         return paged_attention(**self.feeds, **self.layout.attributes)
+
+
+def packed_view(cache: Array, name: str) -> Array:
+    """A cache of plain rows, its axes in the order in which a packed one lies in memory."""
+    blocks, heads, block_size, dim = cache.shape
+    pack = 2 if cache.dtype.name == "bfloat16" else 1
+    groups = cache.view().reshape(blocks, heads, block_size // _GROUP, _GROUP, dim)
+    if name == "k_cache":
+        return groups.reshape(*groups.shape[:-1], dim // pack, pack).swapaxes(3, 4)
+    return groups.reshape(*groups.shape[:3], _GROUP // pack, pack, dim).swapaxes(4, 5)
 
 
 def random_call(
