@@ -1,22 +1,17 @@
-"""What the processes of a server take: CPU time and memory, by role, from ``/proc``."""
+"""What processes take: CPU time and memory, by their place below a supervisor, from ``/proc``."""
 
 from __future__ import annotations
 
-import os
 import re
+import time
 from pathlib import Path
 
-_TICKS = os.sysconf("SC_CLK_TCK")
 SUPERVISOR, ENGINE, ARBITER, WORKER = "supervisor", "engine", "HTTP arbiter", "HTTP worker"
 
 
 def roles(supervisor: int) -> dict[int, str]:
     """The processes of a server by their ids; a process that ends meanwhile is left out."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        parent = parent_of(int(entry.name))
-        if parent is not None:
-            children.setdefault(parent, []).append(int(entry.name))
+    children = _children()
     found = {supervisor: SUPERVISOR}
     for child in children.get(supervisor, []):
         if b"runtime.engine" in _command(child):
@@ -27,19 +22,33 @@ def roles(supervisor: int) -> dict[int, str]:
     return found
 
 
+def process_tree(root: int) -> list[int]:
+    """``root`` and all that descend from it."""
+    children = _children()
+    found = [root]
+    for process in found:
+        found += children.get(process, [])
+    return found
+
+
 def parent_of(process: int) -> int | None:
     """Id of a process's parent; ``None`` once it has ended."""
-    fields = _stat(process)
-    return int(fields[1]) if fields else None
+    try:
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
 
 
 def cpu_seconds(process: int) -> float:
-    """User and system time of all threads that a process has and had.
+    """Seconds that all threads of a process have spent on cores so far, to the nanosecond; 0 once it has ended.
 
-    The kernel counts it exactly and shows it in hundredths of a second: differences want to be some of them long.
+    NOTE: this is how Linux numbers the CPU clock of another process (``clock_getcpuclockid``); Python has no name for
+    it.
     """
-    fields = _stat(process)
-    return (int(fields[11]) + int(fields[12])) / _TICKS if fields else 0.0
+    try:
+        return time.clock_gettime((~process << 3) | 2)
+    except OSError:
+        return 0.0
 
 
 def cpu_by_role(processes: dict[int, str]) -> dict[str, float]:
@@ -50,6 +59,11 @@ def cpu_by_role(processes: dict[int, str]) -> dict[str, float]:
     return seconds
 
 
+def resident_megabytes(process: int, field: str = "VmRSS") -> float:
+    """Resident memory of a process in MiB now, or at its peak (``VmHWM``); 0 once it has ended."""
+    return _megabytes(f"/proc/{process}/status", field)
+
+
 def memory_megabytes(process: int) -> dict[str, float]:
     """Memory of a process in MiB.
 
@@ -57,25 +71,29 @@ def memory_megabytes(process: int) -> dict[str, float]:
         ``rss`` (resident now), ``peak_rss`` (the most it ever was) and ``pss`` (pages shared with others counted in
         parts, so that processes add up); nothing once it has ended.
     """
-    try:
-        status = Path(f"/proc/{process}/status").read_text()
-        rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
-    except OSError:
-        return {}
     found = {
-        "rss": re.search(r"VmRSS:\s+(\d+) kB", status),
-        "peak_rss": re.search(r"VmHWM:\s+(\d+) kB", status),
-        "pss": re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE),
+        "rss": resident_megabytes(process),
+        "peak_rss": resident_megabytes(process, "VmHWM"),
+        "pss": _megabytes(f"/proc/{process}/smaps_rollup", "Pss"),
     }
-    return {name: int(match[1]) / 1024 for name, match in found.items() if match}
+    return found if all(found.values()) else {}
 
 
-def _stat(process: int) -> list[str]:
-    """Fields of ``/proc/PID/stat`` from the third, the state, on; none once it has ended."""
+def _children() -> dict[int, list[int]]:
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        parent = parent_of(int(entry.name))
+        if parent is not None:
+            children.setdefault(parent, []).append(int(entry.name))
+    return children
+
+
+def _megabytes(path: str, field: str) -> float:
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        found = re.search(rf"^{field}:\s+(\d+) kB", Path(path).read_text(), re.MULTILINE)
     except OSError:
-        return []
+        return 0.0
+    return int(found[1]) / 1024 if found else 0.0
 
 
 def _command(process: int) -> bytes:

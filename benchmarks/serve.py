@@ -16,7 +16,8 @@ import statistics
 import time
 
 from benchmarks.client import StreamResult, stream
-from benchmarks.server import resident_megabytes, serving
+from benchmarks.processes import resident_megabytes
+from benchmarks.server import serving
 from benchmarks.startup import import_seconds
 from benchmarks.workloads import WORKLOADS, Workload
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import re
 import signal
 import socket
 import subprocess
@@ -11,7 +10,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+
+from benchmarks.processes import ENGINE, roles
 
 
 def free_port() -> int:
@@ -53,20 +53,8 @@ def healthy(port: int) -> bool:
 
 def engine_of(supervisor: int) -> int:
     """Process id of the supervisor's engine."""
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(status.read_text().rpartition(")")[2].split()[1])
-            command = (status.parent / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if parent == supervisor and b"runtime.engine" in command:
-            return int(status.parent.name)
+    for process, role in roles(supervisor).items():
+        if role == ENGINE:
+            return process
     message = "the engine process was not found"
     raise RuntimeError(message)
-
-
-def resident_megabytes(process: int, field: str = "VmRSS") -> float:
-    """Resident memory of a process now, or at its peak (``VmHWM``)."""
-    found = re.search(rf"{field}:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
-    assert found is not None
-    return int(found[1]) / 1024

@@ -14,10 +14,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.machine import describe
 from benchmarks.peers.catalogue import CAPACITY, THREADS, contenders
 from benchmarks.peers.contender import Contender
 from benchmarks.peers.errors import PeerError
-from benchmarks.peers.machine import facts, say
 from benchmarks.peers.measure import measure_round
 from benchmarks.peers.report import Record, document, tables
 from benchmarks.peers.rounds import rotated
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{record.name} {record.version}: {record.failure or 'ready'}")
         return int(any(record.failure for record in records.values()))
     started = time.monotonic()
-    conditions = facts() | {"threads": THREADS, "kv_tokens": CAPACITY, "rounds": arguments.rounds}
+    conditions = describe() | {"threads": THREADS, "kv_tokens": CAPACITY, "rounds": arguments.rounds}
     run(chosen, records, workloads, arguments.rounds)
     conditions |= {"minutes": round((time.monotonic() - started) / 60, 1)}
     names = [workload.name for workload in workloads]
@@ -75,6 +75,11 @@ def run(chosen: list[Contender], records: dict[str, Record], workloads: list[Wor
             except PeerError as error:
                 record.failure = str(error)
                 say(f"round {index + 1} of {rounds}: {engine.name}: {error}")
+
+
+def say(message: str) -> None:
+    """Progress, for people."""
+    print(message, file=sys.stderr, flush=True)
 
 
 def _parser(names: list[str]) -> argparse.ArgumentParser:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from benchmarks.server import resident_megabytes
+from benchmarks.processes import process_tree, resident_megabytes
 
 _GRACE_SECONDS = 20
 _OURS = ("PYTHONPATH", "VIRTUAL_ENV")
@@ -79,29 +79,7 @@ def limited(process: subprocess.Popen[bytes], seconds: float) -> Iterator[None]:
         timer.cancel()
 
 
-def process_tree(root: int) -> list[int]:
-    """``root`` and all that descend from it."""
-    children: dict[int, list[int]] = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(status.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-        children.setdefault(parent, []).append(int(status.parent.name))
-    found = [root]
-    for process in found:
-        found += children.get(process, [])
-    return found
-
-
 def peak_megabytes(root: int) -> tuple[float, float]:
     """Peak resident memory of the largest process below ``root``, and of all of them added up (shared pages too)."""
-    peaks = [peak for process in process_tree(root) if (peak := _peak(process))]
-    return max(peaks, default=0.0), sum(peaks)
-
-
-def _peak(process: int) -> float:
-    try:
-        return resident_megabytes(process, "VmHWM")
-    except (OSError, AssertionError):  # it has ended, or is about to
-        return 0.0
+    peaks = [resident_megabytes(process, "VmHWM") for process in process_tree(root)]
+    return max(peaks), sum(peaks)

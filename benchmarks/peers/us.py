@@ -14,6 +14,7 @@ from benchmarks.peers.engine import Engine
 from benchmarks.peers.errors import PeerError, last_line
 from benchmarks.peers.http_engine import LIGHTLLM, HttpEngine
 from benchmarks.peers.models import MODEL
+from benchmarks.processes import parent_of
 from benchmarks.server import serving
 
 US = "peregrine"
@@ -21,13 +22,16 @@ _ROOT = Path(__file__).parents[2]
 
 
 def peregrine(capacity: int) -> Contender:
-    """As ``peregrine serve`` runs it, with ``capacity`` tokens of KV cache."""
-    flags = ("--max_total_token_num", str(capacity))
+    """As ``peregrine serve`` runs it, with ``capacity`` tokens of KV cache and without speculation.
+
+    NOTE: greedy answers to random prompts run in circles, which drafts would foretell: more than they do in earnest.
+    """
+    flags = ("--max_total_token_num", str(capacity), "--disable_speculation")
 
     @contextmanager
     def start() -> Iterator[Engine]:
         with serving(MODEL, *flags) as (port, engine, _):
-            yield HttpEngine(_parent(engine), port, LIGHTLLM)
+            yield HttpEngine(parent_of(engine) or engine, port, LIGHTLLM)
 
     def prepare() -> None:
         run = subprocess.run(
@@ -42,6 +46,7 @@ def peregrine(capacity: int) -> Contender:
     settings = (
         "the default recipe: the GGUF file's 4-bit blocks, bfloat16 KV",
         f"KV cache of {capacity} tokens",
+        "speculation off: answers to random prompts repeat themselves, and would be foretold too well",
     )
     return Contender(US, _version(), "HTTP", settings, prepare, start)
 
@@ -52,7 +57,3 @@ def _version() -> str:
     git = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty", "--exclude=*"]
     commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
     return f"{declared} ({commit})" if commit else declared
-
-
-def _parent(process: int) -> int:
-    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.machine import cpu_model, machine_class, versions
 from benchmarks.regression.baseline import (
     BASELINE,
     Baseline,
@@ -22,7 +23,6 @@ from benchmarks.regression.baseline import (
 from benchmarks.regression.compare import USUAL, WIDE, Band, differences, moves
 from benchmarks.regression.counters import OPTIMISED, Counts, count_all
 from benchmarks.regression.engines import MODEL, REWARD_MODEL, built
-from benchmarks.regression.machine import cpu_model, machine_class, versions
 from benchmarks.regression.report import counters_table, moves_table, ratios_table, spread_table
 from benchmarks.regression.timing import ROUNDS, STARTS, Ratios, measure, median
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks.machine import cpu_model, machine_class, versions
 from benchmarks.regression.counters import Counts
-from benchmarks.regression.machine import cpu_model, machine_class, versions
 from benchmarks.regression.timing import Ratios
 
 BASELINE = Path(__file__).parents[1] / "baseline.json"

@@ -6,9 +6,9 @@ import gc
 import sys
 from pathlib import Path
 
+from benchmarks.regression.address_space import mapped_bytes
 from benchmarks.regression.engines import open_engine
 from benchmarks.regression.graph import built_nodes, kv_bytes_per_token, optimised_nodes
-from benchmarks.regression.machine import mapped_bytes
 from benchmarks.regression.replay import count, play
 from benchmarks.regression.scenarios import SCENARIOS, STEADY
 from runtime.engine.core import EngineCore

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.client import stream
+from benchmarks.processes import cpu_seconds, parent_of, process_tree
 from benchmarks.regression.calibration import Spent, matrix_products, spent
 from benchmarks.regression.engines import THREADS
-from benchmarks.regression.machine import cpu_seconds, parent_of, process_tree
 from benchmarks.regression.replay import Arrival, request
 from benchmarks.regression.workloads import Workload
 from benchmarks.server import serving
@@ -30,7 +30,7 @@ class Served:
 
     def __init__(self, port: int, engine: int, seconds: float) -> None:
         self._port = port
-        self._tree = process_tree(parent_of(engine))
+        self._tree = process_tree(parent_of(engine) or engine)
         self._sent = 0
         self.start = Spent(seconds, self._cpu())
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from serving import Server
 
-from benchmarks.server import resident_megabytes
+from benchmarks.processes import resident_megabytes
 
 TOPICS = ["rain", "bread", "stars", "trains", "music", "glass", "bees", "salt"]
 

@@ -15,8 +15,9 @@ import pytest
 from benchmarks.peers import contender
 from benchmarks.peers.errors import PeerError, last_line
 from benchmarks.peers.http_engine import LIGHTLLM, LLAMA, OPENAI, Dialect, HttpEngine
-from benchmarks.peers.processes import limited, process_tree, started
+from benchmarks.peers.processes import limited, started
 from benchmarks.peers.worker_engine import WorkerEngine
+from benchmarks.processes import process_tree
 
 WORKER = """
 import sys

@@ -1,4 +1,4 @@
-"""What the regression gate reads from Linux."""
+"""What the benchmarks read from Linux."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.regression import machine
+from benchmarks import machine, processes
+from benchmarks.regression.address_space import mapped_bytes
 
 
 def test_machines_differ_by_processor_instruction_sets_and_cores(
@@ -30,10 +31,10 @@ def test_machines_differ_by_processor_instruction_sets_and_cores(
 def test_bytes_of_a_mapped_file_are_those_of_its_pages(tmp_path: Path) -> None:
     path = tmp_path / "file with spaces"
     path.write_bytes(bytes(10_000))
-    assert machine.mapped_bytes(path) == 0
+    assert mapped_bytes(path) == 0
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ):
-        assert machine.mapped_bytes(path) == -(-10_000 // mmap.PAGESIZE) * mmap.PAGESIZE
-        assert machine.mapped_bytes(path, access="rw") == 0
+        assert mapped_bytes(path) == -(-10_000 // mmap.PAGESIZE) * mmap.PAGESIZE
+        assert mapped_bytes(path, access="rw") == 0
 
 
 def test_a_process_below_another_is_found_with_its_cpu_time() -> None:
@@ -42,7 +43,7 @@ def test_a_process_below_another_is_found_with_its_cpu_time() -> None:
         assert child.stdin is not None
         assert child.stdout is not None
         child.stdout.readline()
-        assert machine.parent_of(child.pid) == os.getpid()
-        assert child.pid in machine.process_tree(os.getpid())
-        assert 0 < machine.cpu_seconds(child.pid) < 60
+        assert processes.parent_of(child.pid) == os.getpid()
+        assert child.pid in processes.process_tree(os.getpid())
+        assert 0 < processes.cpu_seconds(child.pid) < 60
         child.stdin.close()
