@@ -44,6 +44,7 @@ class ChatTemplate:
         max_characters: Longest text that may come out.
 
     Attributes:
+        source: Jinja source; empty where there is none.
         problem: Why nothing can be rendered; empty where all is well.
     """
 
@@ -55,6 +56,7 @@ class ChatTemplate:
         seconds: float = RENDER_SECONDS,
         max_characters: int = MAX_RENDERED_CHARACTERS,
     ) -> None:
+        self.source = source or ""
         self._template, self._variables, self.problem = _compile(source)
         self._special_tokens = dict(special_tokens or {})
         self._seconds = seconds

@@ -29,6 +29,7 @@ class WorkerConfig:
         ignore_generation_config: Use LightLLM's defaults, not the model's.
         prompt_logprobs: ``/generate`` reports the log-probabilities of the prompt's tokens.
         truncation: What to do with too long prompts; ``None`` refuses them.
+        tool_call_parser: Name of the format of tool calls; ``None`` has the model's files say.
         stall_seconds: How long a client may leave its answer unread.
         log_level: Name of the lowest level logged.
     """
@@ -41,6 +42,7 @@ class WorkerConfig:
     ignore_generation_config: bool = False
     prompt_logprobs: bool = False
     truncation: Literal["head", "center"] | None = None
+    tool_call_parser: str | None = None
     stall_seconds: float = 60.0
     log_level: str = "info"
 

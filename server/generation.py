@@ -217,13 +217,16 @@ class Generator:
         """
         stream = self.client.submit(request.prompt, request.sampling, request.samples)
         window = self.rules.decode_prefix_length
+        silent, skip = frozenset(self.client.limits.eos_token_ids), request.skip_special_tokens
+        if skip and request.shown_special_ids:
+            silent, skip = silent | (self.codec.special_ids - request.shown_special_ids), False
         texts = [
             SampleText(
                 self.codec.tokenizer,
                 request.prompt[-window:] if window else [],
-                eos_token_ids=self.client.limits.eos_token_ids,
+                eos_token_ids=silent,
                 stop_strings=request.stop_strings,
-                skip_special_tokens=request.skip_special_tokens,
+                skip_special_tokens=skip,
                 print_eos_token=request.print_eos_token,
             )
             for _ in range(request.samples)

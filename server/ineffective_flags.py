@@ -48,7 +48,6 @@ OPTIONS = (
     "splitfuse_block_size",
     "schedule_time_interval",
     "output_constraint_mode",
-    "tool_call_parser",
     "quant_type",
     "quant_cfg",
     "vit_quant_type",

@@ -131,6 +131,7 @@ def supervisor_config(arguments: argparse.Namespace, bundle: Path) -> Supervisor
         ignore_generation_config=arguments.ignore_generation_config,
         prompt_logprobs=arguments.return_all_prompt_logprobs,
         truncation=arguments.long_truncation_mode,
+        tool_call_parser=arguments.tool_call_parser,
         stall_seconds=arguments.write_stall_seconds,
         log_level=arguments.log_level,
     )

@@ -10,6 +10,7 @@ from runtime.bundle.target import AUTO, TARGETS
 from server import ineffective_flags
 from server.config import DEFAULT_BODY_LIMIT
 from server.logs import LEVELS
+from server.openai.tool_formats import TOOL_FORMATS
 
 UNSUPPORTED = {"use_tgi_api": "this version does not speak TGI's format"}
 """Switches that must not be ignored, since answers would not be what is asked for."""
@@ -65,6 +66,9 @@ def _add_requests(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--ignore_generation_config", action="store_true", help="ignore the model's defaults")
     group.add_argument("--return_all_prompt_logprobs", action="store_true")
     group.add_argument("--long_truncation_mode", choices=("head", "center"), help="cut too long prompts")
+    group.add_argument(
+        "--tool_call_parser", choices=tuple(TOOL_FORMATS), help="how the model calls tools (default: as its files say)"
+    )
 
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:

@@ -21,6 +21,7 @@ from server.openai.chat_parser import ChatParser
 from server.openai.completion_parser import CompletionParser
 from server.openai.request_builder import RequestBuilder
 from server.openai.token_texts import TokenTexts
+from server.openai.tool_formats import choose_format
 from server.score_parser import ScoreParser
 from server.scoring import Scorer
 from server.tokenizer import TextCodec
@@ -111,7 +112,7 @@ async def start_services(
         score_parser=score_parser,
         scorer=Scorer(client, metrics),
         completion_parser=CompletionParser(builder),
-        chat_parser=ChatParser(builder, template),
+        chat_parser=ChatParser(builder, template, choose_format(config.tool_call_parser, template, codec.tokenizer)),
         token_texts=TokenTexts(codec.tokenizer),
         metrics=metrics,
         draining=draining,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,6 +62,10 @@ class TextCodec:
         """The text of many ids."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, self._decode, ids, skip_special_tokens)
+
+    def special_ids_of(self, texts: Iterable[str]) -> frozenset[int]:
+        """The ids of those of ``texts`` that are special tokens."""
+        return self.special_ids.intersection(self.tokenizer.token_to_id(text) for text in texts)
 
     def close(self) -> None:
         """Stop the threads once they are idle."""

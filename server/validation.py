@@ -33,6 +33,7 @@ class ValidRequest:
         prompt: Token ids, at least one, all in the vocabulary.
         samples: Independent outputs, 1 to 8.
         stop_strings: Matched on the decoded text, besides the token sequences in ``sampling``.
+        shown_special_ids: Special tokens that have text although ``skip_special_tokens``.
         ignored: Names in the request that had no effect.
     """
 
@@ -43,6 +44,7 @@ class ValidRequest:
     return_details: bool = False
     skip_special_tokens: bool = True
     print_eos_token: bool = False
+    shown_special_ids: frozenset[int] = frozenset()
     ignored: tuple[str, ...] = ()
 
 

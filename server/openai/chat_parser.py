@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -12,6 +12,11 @@ from server.openai.chat_messages import NAME, template_messages, template_tools
 from server.openai.chat_types import ChatRequest
 from server.openai.constraints import check_tool_choice
 from server.openai.request_builder import RequestBuilder
+from server.openai.tokenize_types import TokenizeRequest
+from server.openai.tool_formats import HERMES, ToolFormat, ToolUse
+from server.openai.tool_prompt import without_tools
+from server.openai.tool_rules import check_tools
+from server.openai.tool_types import Tool
 from server.parameters import decode
 from server.validation import ValidRequest
 
@@ -22,18 +27,29 @@ _NOT_SUPPORTED = ("continue_final_message", "functions", "audio", "web_search_op
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
-    """A parsed call; ``fields`` are as they came."""
+    """A parsed call.
+
+    Attributes:
+        fields: As they came.
+        tools: What outputs may call; ``None`` leaves them text.
+    """
 
     fields: ChatRequest
     request: ValidRequest
+    tools: ToolUse | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ChatParser:
-    """The door of ``/v1/chat/completions``."""
+    """The door of ``/v1/chat/completions``.
+
+    Attributes:
+        tool_format: How the model writes calls; ``None`` if that is unknown.
+    """
 
     builder: RequestBuilder
     template: ChatTemplate
+    tool_format: ToolFormat | None
 
     async def parse(self, body: bytes) -> ChatCall:
         """Parse a body.
@@ -44,8 +60,10 @@ class ChatParser:
         """
         fields = decode(_REQUEST, body)
         _check(fields)
+        tools = (fields.tools or []) if fields.tool_choice != "none" else []
+        use = self._tool_use(fields, tools)
         stops = await self.builder.stops(fields)
-        text = await self._render(fields)
+        text = await self.render(fields, tools)
         # NOTE: templates write the special tokens themselves; what they leave out, the model was trained without.
         ids = await self.builder.codec.encode(text, bool(fields.add_special_tokens))
         new_tokens = fields.max_tokens if fields.max_completion_tokens is None else fields.max_completion_tokens
@@ -60,19 +78,34 @@ class ChatParser:
             samples=fields.samples,
             top_logprobs=fields.top_logprobs or 0,
         )
-        return ChatCall(fields, request)
+        if use is not None:
+            request = replace(request, shown_special_ids=self.builder.codec.special_ids_of(use.form.marks))
+        return ChatCall(fields, request, use)
 
-    async def _render(self, fields: ChatRequest) -> str:
-        tools = fields.tools if fields.tool_choice != "none" else None
-        if tools and not self.template.knows("tools"):
-            raise InvalidRequestError("this model's chat template knows no tools", "unsupported", "tools")
+    async def render(self, fields: ChatRequest | TokenizeRequest, tools: list[Tool]) -> str:
+        """The text of a chat.
+
+        Raises:
+            InvalidRequestError: The template does not take it.
+            UnavailableError: Too many chats are being rendered.
+        """
+        messages = template_messages(fields.messages or [])
+        described = template_tools(tools) if tools else None
+        if not self.template.knows("tools"):
+            messages, described = without_tools(messages, described, self.tool_format or HERMES), None
         return await self.template.render(
-            template_messages(fields.messages),
+            messages,
             name=NAME,
             add_generation_prompt=fields.add_generation_prompt is not False,
-            tools=template_tools(tools) if tools else None,
+            tools=described,
             extra=fields.chat_template_kwargs,
         )
+
+    def _tool_use(self, fields: ChatRequest, tools: list[Tool]) -> ToolUse | None:
+        if not tools or self.tool_format is None:
+            return None
+        names = frozenset(tool.function.name for tool in tools)
+        return ToolUse(self.tool_format, names, parallel=fields.parallel_tool_calls is not False)
 
 
 def _check(fields: ChatRequest) -> None:
@@ -86,4 +119,5 @@ def _check(fields: ChatRequest) -> None:
         raise InvalidRequestError("function_call is not supported", "unsupported", "function_call")
     if fields.modalities and fields.modalities != ["text"]:
         raise InvalidRequestError("modalities other than text are not supported", "unsupported", "modalities")
+    check_tools(fields.tools, fields.tool_choice)
     check_tool_choice(fields.tool_choice)

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from server.openai.sampling_fields import NewTokens, SamplingFields
-from server.openai.tool_types import Tool, ToolCall, ToolChoice
+from server.openai.tool_types import Tool, ToolCall, ToolCallDelta, ToolChoice
 from server.openai.usage import Usage
 
 TopLogprobCount = Annotated[int, Meta(ge=0, le=20, description="Needs logprobs.")]
@@ -99,6 +99,7 @@ class AssistantMessage(msgspec.Struct, kw_only=True):
     role: str = "assistant"
     content: str | None
     refusal: None = None
+    tool_calls: list[ToolCall] | UnsetType = UNSET
 
 
 class ChatChoice(msgspec.Struct):
@@ -126,6 +127,7 @@ class Delta(msgspec.Struct, kw_only=True):
 
     role: str | UnsetType = UNSET
     content: str | UnsetType = UNSET
+    tool_calls: list[ToolCallDelta] | UnsetType = UNSET
 
 
 class ChunkChoice(msgspec.Struct):

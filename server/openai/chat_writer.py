@@ -1,8 +1,4 @@
-"""Answers and stream chunks of ``/v1/chat/completions``.
-
-A choice's text is its message's content as it is. NOTE: calls of tools that the model writes belong taken out of it
-here: in ``_message`` for whole answers, in ``chunks`` for streams.
-"""
+"""Answers and stream chunks of ``/v1/chat/completions``."""
 
 from __future__ import annotations
 
@@ -13,9 +9,9 @@ from msgspec import UNSET, UnsetType
 
 from server.generation import Generation, TokenEvent
 from server.openai.call import Events, by_prompt_and_sample
+from server.openai.chat_output import ChatOutput
 from server.openai.chat_parser import ChatCall
 from server.openai.chat_types import (
-    AssistantMessage,
     ChatChoice,
     ChatChunk,
     ChatCompletion,
@@ -24,7 +20,6 @@ from server.openai.chat_types import (
     Delta,
 )
 from server.openai.logprobs import chat_logprobs
-from server.openai.stop_text import StopText
 from server.openai.token_texts import TokenTexts
 from server.openai.usage import Usage, usage_of
 
@@ -41,23 +36,26 @@ class ChatWriter:
     def __init__(self, call: ChatCall, generation: Generation, texts: TokenTexts) -> None:
         self._call, self._generation, self._texts = call, generation, texts
         self._id, self._created = f"chatcmpl-{uuid4().hex}", int(time.time())
-        self._stops = [StopText(call.request.stop_strings) for _ in range(call.request.samples)]
+        self._outputs = [ChatOutput(call.request.stop_strings, call.tools) for _ in range(call.request.samples)]
 
     def beginning(self) -> list[ChatChunk]:
         """Chunks before the first token: who speaks."""
         delta = Delta(role="assistant", content="")
-        return [self._chunk(ChunkChoice(index, delta, None, None)) for index in range(len(self._stops))]
+        return [self._chunk(ChunkChoice(index, delta, None, None)) for index in range(len(self._outputs))]
 
     def chunks(self, _prompt: int, event: TokenEvent) -> list[ChatChunk]:
         """What a stream says of a token; nothing of one that only holds text back."""
-        text = self._stops[event.sample].push(event.text, last=event.finish_reason is not None)
+        output = self._outputs[event.sample]
+        deltas = output.deltas(event.text, last=event.finish_reason is not None)
         logprobs = self._logprobs([event])
-        chunks = []
-        if text or logprobs is not None:
-            chunks.append(self._chunk(ChunkChoice(event.sample, Delta(content=text), logprobs, None)))
+        if logprobs is not None and not deltas:
+            deltas = [Delta(content="")]
+        choices = [ChunkChoice(event.sample, delta, None, None) for delta in deltas]
+        if logprobs is not None:
+            choices[0].logprobs = logprobs
         if event.finish_reason is not None:
-            chunks.append(self._chunk(ChunkChoice(event.sample, Delta(), None, event.finish_reason)))
-        return chunks
+            choices.append(ChunkChoice(event.sample, Delta(), None, output.finish_reason(event.finish_reason)))
+        return [self._chunk(choice) for choice in choices]
 
     def ending(self) -> list[ChatChunk]:
         """Chunks after the last token."""
@@ -74,8 +72,9 @@ class ChatWriter:
         )
 
     def _choice(self, index: int, events: list[TokenEvent]) -> ChatChoice:
-        text = "".join([self._stops[index].push(e.text, last=e.finish_reason is not None) for e in events])
-        return ChatChoice(index, _message(text), self._logprobs(events), events[-1].finish_reason)
+        output = self._outputs[index]
+        message = output.message("".join([event.text for event in events]))
+        return ChatChoice(index, message, self._logprobs(events), output.finish_reason(events[-1].finish_reason))
 
     def _logprobs(self, events: list[TokenEvent]) -> ChatLogprobs | None:
         return chat_logprobs(self._texts, events) if self._call.fields.logprobs else None
@@ -90,7 +89,3 @@ class ChatWriter:
             choices=[] if choice is None else [choice],
             usage=usage,
         )
-
-
-def _message(text: str) -> AssistantMessage:
-    return AssistantMessage(content=text)

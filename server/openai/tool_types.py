@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+MAX_TOOLS = 128
 
 
 class FunctionDefinition(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A function, described to the model."""
 
-    name: str
+    name: Annotated[str, Meta(description="1 to 64 letters, digits, underscores and dashes.")]
     description: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: Annotated[dict[str, Any], Meta(description="JSON schema of an object; up to 32 KiB.")] | None = None
     strict: bool | None = None
 
 
@@ -49,6 +52,22 @@ class FunctionCall(msgspec.Struct, kw_only=True):
 class ToolCall(msgspec.Struct, kw_only=True):
     """A call that an assistant has made."""
 
-    function: FunctionCall
     id: str | None = None
     type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class FunctionDelta(msgspec.Struct, kw_only=True):
+    """What is new of a call: its name first, then more of its arguments."""
+
+    name: str | UnsetType = UNSET
+    arguments: str
+
+
+class ToolCallDelta(msgspec.Struct, kw_only=True):
+    """What is new of the call number ``index``; the first has its id."""
+
+    index: int
+    id: str | UnsetType = UNSET
+    type: Literal["function"] | UnsetType = UNSET
+    function: FunctionDelta

@@ -9,8 +9,8 @@ from falcon.asgi import Request, Response
 from msgspec import UNSET
 
 from server.errors import InvalidRequestError
-from server.openai.chat_messages import NAME, template_messages, template_tools
 from server.openai.tokenize_types import DetokenizeAnswer, DetokenizeRequest, TokenizeAnswer, TokenizeRequest
+from server.openai.tool_rules import check_tools
 from server.parameters import decode
 from server.resources.base import answer
 from server.resources.openai import OpenAIResource
@@ -29,7 +29,11 @@ class TokenizeResource(OpenAIResource):
         fields = decode(_TOKENIZE, await self._json(request))
         if (fields.prompt is None) == (fields.messages is None):
             raise InvalidRequestError("give either prompt or messages", "missing_field", "prompt")
-        text = fields.prompt if fields.prompt is not None else await self._render(fields)
+        if fields.prompt is None:
+            check_tools(fields.tools)
+            text = await services.chat_parser.render(fields, fields.tools or [])
+        else:
+            text = fields.prompt
         special = fields.messages is None if fields.add_special_tokens is None else fields.add_special_tokens
         ids = await services.codec.encode(text, special)
         texts = services.token_texts.texts
@@ -40,15 +44,6 @@ class TokenizeResource(OpenAIResource):
             token_strs=await asyncio.to_thread(texts, ids) if fields.return_token_strs else UNSET,
         )
         answer(response, content)
-
-    async def _render(self, fields: TokenizeRequest) -> str:
-        return await self._services().template.render(
-            template_messages(fields.messages or []),
-            name=NAME,
-            add_generation_prompt=fields.add_generation_prompt is not False,
-            tools=template_tools(fields.tools) if fields.tools else None,
-            extra=fields.chat_template_kwargs,
-        )
 
 
 class DetokenizeResource(OpenAIResource):

@@ -116,6 +116,27 @@ def test_a_streamed_chat_is_the_same(client: OpenAI) -> None:
     assert chunks[-1].usage.completion_tokens == want.usage.completion_tokens
 
 
+def test_a_chat_with_tools_streams_what_it_answers(client: OpenAI) -> None:
+    tool: Any = {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "description": "The weather of a city.",
+            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+        },
+    }
+    fields: Any = {"model": MODEL, "messages": CHAT, "tools": [tool], "temperature": 0, "max_tokens": 60}
+    whole = client.chat.completions.create(**fields, tool_choice="auto").choices[0]
+    with client.chat.completions.stream(**fields) as events:
+        streamed = events.get_final_completion().choices[0]
+    for choice in (whole, streamed):
+        assert choice.message.content or choice.message.tool_calls
+        assert choice.finish_reason in ("stop", "length", "tool_calls")
+        assert all(call.type == "function" and call.function.name for call in choice.message.tool_calls or [])
+    assert streamed.message.content == whole.message.content
+    assert streamed.finish_reason == whole.finish_reason
+
+
 def test_a_seed_gives_the_same_text_again(client: OpenAI) -> None:
     def draw(seed: int | None) -> list[str | None]:
         answer = client.chat.completions.create(model=MODEL, messages=CHAT, seed=seed, n=2, max_tokens=12)

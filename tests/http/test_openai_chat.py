@@ -129,11 +129,3 @@ def test_a_model_without_a_template_says_so(serve: Serve) -> None:
         assert (answer.status, answer.json["error"]["code"]) == (400, "chat_template")
 
     serve(test)
-
-
-def test_tools_need_a_template_that_knows_them(serve: Serve) -> None:
-    async def test(client: Client) -> None:
-        answer = await chat(client, "hi", tools=[TOOL])
-        assert (answer.status, answer.json["error"]["param"]) == (400, "tools")
-
-    serve(test, prepare=lambda bundle: (bundle / "chat_template.jinja").write_text("{{ messages[0].content }}"))

@@ -40,7 +40,7 @@ SHAPE = {"message", "type", "param", "code"}
         (CHAT, ASK | {"top_logprobs": 2}, 400, "invalid_value", "top_logprobs"),
         (CHAT, ASK | {"logprobs": True, "top_logprobs": 21}, 400, "invalid_value", "top_logprobs"),
         (CHAT, ASK | {"response_format": {"type": "json_object"}}, 400, "unsupported", "response_format"),
-        (CHAT, ASK | {"tools": [], "tool_choice": "required"}, 400, "unsupported", "tool_choice"),
+        (CHAT, ASK | {"tools": [], "tool_choice": "required"}, 400, "invalid_value", "tool_choice"),
         (CHAT, ASK | {"function_call": "auto"}, 400, "unsupported", "function_call"),
         (CHAT, ASK | {"modalities": ["audio"]}, 400, "unsupported", "modalities"),
         (CHAT, ASK | {"max_tokens": 0}, 400, "invalid_value", "max_completion_tokens"),
