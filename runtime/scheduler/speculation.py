@@ -91,10 +91,15 @@ class MeasuredSpeculation:
         self.time = StepTime()
         self._source = source
         self._usual_rate = 0.5
+        self._drafted = False
 
     def drafts(self, sequences: list[Sequence], longest: list[int], room: int) -> list[Draft]:
         """See ``Speculation``."""
         guesses = [self._guess(sequence, limit) for sequence, limit in zip(sequences, longest, strict=True)]
+        if self._drafted and self.time.alike:
+            # NOTE: where all steps have the same drafts, only one without tells what they cost.
+            self._drafted = False
+            return [[] for _ in guesses]
         tokens: float = len(sequences)
         seconds, price = self.time.of(tokens), self.time.a_token
         candidates: list[tuple[float, int]] = []
@@ -113,12 +118,15 @@ class MeasuredSpeculation:
             lengths[place] += 1
             tokens += chance
             seconds += price
+        self._drafted = any(lengths)
         return [guess.guess[:length] for guess, length in zip(guesses, lengths, strict=True)]
 
     def observe(self, step: Step, seconds: float) -> None:
         """See ``Speculation``; steps with prompts in them tell nothing about decodes."""
         if all(item.work.samples and item.work.count - len(item.work.draft) == 1 for item in step.planned):
             self.time.observe(step.plan.tokens, seconds)
+        else:
+            self._drafted = False
 
     def _guess(self, sequence: Sequence, limit: int) -> Guesses:
         guesses = sequence.guesses

@@ -15,13 +15,14 @@ from runtime.executors.ort import OrtModel
 from runtime.executors.reference import ReferenceModel
 from runtime.limits import EngineLimits
 from runtime.messages import AddRequest
-from runtime.request import SamplingParams
+from runtime.request import SamplingParams, TopLogprobs
 from runtime.sampling import NumpySampler, RowSampler
 from runtime.sampling.native_sampler import NativeSampler
 from runtime.scheduler import Aggressive, DraftSource, FixedSpeculation, PromptLookup, Sequence
 
 NUM_BLOCKS, BLOCK_SIZE, ROWS = 48, 4, 4
-Trace = dict[tuple[int, int], list[tuple[int, float]]]
+Trace = dict[tuple[int, int], list[tuple[int, float, TopLogprobs | None]]]
+"""Tokens, log-probabilities and alternatives by request and sample."""
 
 
 class Memory:
@@ -33,7 +34,7 @@ class Memory:
 
     def guess(self, sequence: Sequence, length: int) -> list[int]:
         known = self.trace[sequence.group.key[1], sequence.sample][sequence.generated :][:length]
-        return [token if self.rng.random() < 0.75 else self.rng.randrange(VOCAB_SIZE) for token, _ in known]
+        return [token if self.rng.random() < 0.75 else self.rng.randrange(VOCAB_SIZE) for token, *_ in known]
 
 
 @pytest.fixture(scope="module", params=["reference", "onnxruntime"])
@@ -83,7 +84,8 @@ def serve(core: EngineCore, requests: list[AddRequest]) -> Trace:
     while core.has_work:
         for output in core.step().get(b"", []):
             assert not output.error
-            trace.setdefault((output.request_id, output.sample), []).append((output.token_id, output.logprob))
+            drawn = (output.token_id, output.logprob, output.top_logprobs)
+            trace.setdefault((output.request_id, output.sample), []).append(drawn)
         assert core.check() == []
     return trace
 
@@ -97,8 +99,13 @@ def random_request(number: int, rng: random.Random) -> AddRequest:
         temperature=rng.choice([1.0, 0.8]),
         repetition_penalty=rng.choice([1.0, 1.2]),
         frequency_penalty=rng.choice([0.0, 0.3]),
+        presence_penalty=rng.choice([0.0, 0.0, -0.5]),
+        decay_factor=rng.choice([1.0, 1.0, 1.3]),
         input_penalty=rng.random() < 0.3,
         prompt_logprobs=rng.random() < 0.2,
+        top_logprobs=rng.choice([0, 0, 1, 5]),
+        logit_bias=tuple((token, rng.uniform(-3, 3)) for token in rng.sample(range(VOCAB_SIZE), rng.choice([0, 0, 6]))),
+        allowed_token_ids=rng.choice([(), (), (EOS, *range(4, 20))]),
         seed=rng.randrange(2**64),
     )
     return AddRequest(number, [rng.randrange(4, 12) for _ in range(rng.randrange(1, 20))], params, rng.choice([1, 2]))

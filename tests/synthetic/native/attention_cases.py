@@ -84,15 +84,22 @@ class Call:
     def copy(self, **changes: Array) -> Call:
         return replace(self, feeds={name: array.copy() for name, array in (self.feeds | changes).items()})
 
+    def in_memory(self) -> dict[str, Array]:
+        """The feeds, a packed cache as the op has it in memory; only a cache that is not is the call's own."""
+        if not self.layout.packed:
+            return self.feeds
+        caches = {name: self.feeds[name] for name in _CACHES}
+        packed = {name: np.ascontiguousarray(packed_view(cache, name)) for name, cache in caches.items()}
+        return self.feeds | {name: packed[name].reshape(cache.shape) for name, cache in caches.items()}
+
     def native(self, threads: int = 2) -> Array:
         """Runs the op; the caches in `feeds` are written in place, as plain rows."""
-        op = session(self.layout, threads, "q_norm" in self.feeds)
-        if not self.layout.packed:
-            return run_op(op, self.feeds)
-        packed = {name: np.ascontiguousarray(packed_view(self.feeds[name], name)) for name in _CACHES}
-        out = run_op(op, self.feeds | {name: packed[name].reshape(self.feeds[name].shape) for name in _CACHES})
-        for name in _CACHES:
-            packed_view(self.feeds[name], name)[...] = packed[name]
+        feeds = self.in_memory()
+        out = run_op(session(self.layout, threads, "q_norm" in feeds), feeds)
+        if self.layout.packed:
+            for name in _CACHES:
+                rows = packed_view(self.feeds[name], name)
+                rows[...] = feeds[name].reshape(rows.shape)
         return out
 
     def reference(self) -> Array:

@@ -13,6 +13,8 @@ from native_driver.calls import Array, Call
 from build_engine.quantize import pack_tiles
 from runtime.native.sampling import SAMPLING_ROW
 
+NORM_EPS = 1e-5
+
 _ATTENTION_KERNELS = {"float32": 0, "float16": 1, "bfloat16": 2}
 _ATTENTION_INPUTS = ("qkv", "k_cache", "v_cache", "cu_seqlens", "past_lens", "block_table", "cos", "sin")
 _BATCH_FIELDS = ("logits", "vocab", "table", "rows", "places", "count", "eos", "eos_count")
@@ -20,7 +22,7 @@ _BATCH_FIELDS = ("logits", "vocab", "table", "rows", "places", "count", "eos", "
 
 def attention(layout: Layout, lengths: Sequence[tuple[int, int]], seed: int = 0) -> Call:
     """(New, past) tokens of each sequence over a cache of scattered blocks without one to spare."""
-    feeds = random_call(layout, lengths, seed, spare_blocks=0).feeds
+    feeds = random_call(layout, lengths, seed, spare_blocks=0).in_memory()
     names = (*_ATTENTION_INPUTS, "q_norm", "k_norm") if layout.norms else _ATTENTION_INPUTS
     out = (len(feeds["qkv"]), layout.num_heads * layout.head_dim)
     kernel = _ATTENTION_KERNELS[layout.cache]
@@ -28,14 +30,25 @@ def attention(layout: Layout, lengths: Sequence[tuple[int, int]], seed: int = 0)
 
 
 def linear(
-    rows: int, columns: int, count: int, form: dict[str, Any], *, bias: bool = False, swiglu: bool = False
+    rows: int,
+    columns: int,
+    count: int,
+    form: dict[str, Any],
+    *,
+    bias: bool = False,
+    gain: bool = False,
+    residual: bool = False,
+    swiglu: bool = False,
 ) -> Call:
     """``count`` rows of activations through a matrix ``[rows, columns]``."""
     matrix = random_matrix(rows, columns, **form)
-    given = np.random.default_rng(rows).standard_normal(rows).astype(np.float32) if bias else None
+    rng, shapes = np.random.default_rng(rows), {"bias": rows, "gain": columns, "residual": (count, rows)}
+    wanted = {"bias": bias, "gain": gain, "residual": residual}
+    given = [rng.standard_normal(shapes[name]).astype(np.float32) if wanted[name] else None for name in shapes]
+    inputs = [activations(count, columns), pack_tiles(matrix), *given]
     width = rows // 2 if swiglu else rows
-    inputs = [activations(count, columns), pack_tiles(matrix), given]
-    return Call("Linear", inputs, [(count, width)], attributes(matrix) | {"swiglu": int(swiglu)})
+    options = {"swiglu": int(swiglu), "norm_eps": NORM_EPS}
+    return Call("Linear", inputs, [(count, width)], attributes(matrix) | options)
 
 
 def embedding(rows: int, columns: int, count: int, form: dict[str, Any]) -> Call:

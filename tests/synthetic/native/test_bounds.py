@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from attention_cases import Layout, random_call
-from driver_cases import attention, conversion, embedding, linear, sampling, silu_mul
+from driver_cases import NORM_EPS, attention, conversion, embedding, linear, sampling, silu_mul
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from linear_cases import FORMS, activations, available_linear_isas, random_matrix, reference
+from linear_cases import FORMS, available_linear_isas, normed, random_matrix, reference
 from native_driver.calls import Call, Driver, DriverError
 
 from runtime.native import active_isa, available_isas
@@ -55,8 +55,15 @@ def test_attention(driver: Driver, layout: Layout, lengths: list[tuple[int, int]
     if isa == active_isa():
         call = random_call(layout, lengths, spare_blocks=0)
         np.testing.assert_array_equal(out, call.native())
-        assert k_cache.tobytes() == call.feeds["k_cache"].tobytes()
-        assert v_cache.tobytes() == call.feeds["v_cache"].tobytes()
+        assert k_cache.tobytes() == call.in_memory()["k_cache"].tobytes()
+        assert v_cache.tobytes() == call.in_memory()["v_cache"].tobytes()
+
+
+def expected_linear(case: Call, form: dict[str, int]) -> np.ndarray:
+    x, _, bias, gain, residual = case.inputs
+    matrix = random_matrix(case.attributes["N"], case.attributes["K"], **form)
+    out = reference(matrix, x if gain is None else normed(x, gain, NORM_EPS), bias)
+    return out if residual is None else out + residual
 
 
 @DRAWN
@@ -65,15 +72,15 @@ def test_attention(driver: Driver, layout: Layout, lengths: list[tuple[int, int]
     rows=st.integers(1, 150),
     groups=st.integers(1, 4),
     count=st.integers(0, 9) | st.integers(0, 150),
-    bias=st.booleans(),
+    given=st.sets(st.sampled_from(["bias", "gain", "residual"])),
     linear_isa=LINEAR_ISAS,
     threads=THREADS,
 )
-def test_linear(driver: Driver, form, rows: int, groups: int, count: int, bias: bool, linear_isa: str, threads: int):
-    columns = groups * form["group"]
-    (out,) = driver.run(linear(rows, columns, count, form, bias=bias), active_isa(), linear_isa, threads)
-    if not bias and count:
-        np.testing.assert_array_equal(out, reference(random_matrix(rows, columns, **form), activations(count, columns)))
+def test_linear(driver: Driver, form, rows: int, groups: int, count: int, given: set[str], linear_isa: str, threads):
+    case = linear(rows, groups * form["group"], count, form, **dict.fromkeys(given, True))
+    (out,) = driver.run(case, active_isa(), linear_isa, threads)
+    if count:
+        np.testing.assert_array_equal(out, expected_linear(case, form))
 
 
 @DRAWN
@@ -81,12 +88,13 @@ def test_linear(driver: Driver, form, rows: int, groups: int, count: int, bias: 
     form=st.sampled_from(FORMS),
     tiles=st.integers(1, 5),
     count=st.integers(0, 9) | st.integers(60, 140),
+    gain=st.booleans(),
     isa=ISAS,
     linear_isa=LINEAR_ISAS,
     threads=THREADS,
 )
-def test_linear_with_swiglu(driver: Driver, form, tiles: int, count: int, isa: str, linear_isa: str, threads: int):
-    case = linear(32 * tiles, 2 * form["group"], count, form, bias=True, swiglu=True)
+def test_linear_with_swiglu(driver: Driver, form, tiles, count, gain: bool, isa: str, linear_isa: str, threads: int):
+    case = linear(32 * tiles, 2 * form["group"], count, form, bias=True, gain=gain, swiglu=True)
     (out,) = driver.run(case, isa, linear_isa, threads)
     assert np.isfinite(out).all()
 

@@ -26,7 +26,9 @@ pytestmark = pytest.mark.sanitize
 
 SERVED = Layout(num_heads=9, kv_num_heads=3, head_dim=64, cache="bfloat16")
 SMALL = Layout(num_heads=4, kv_num_heads=2, head_dim=20, block_size=5, sliding_window=90, norms=True)
-LAYOUTS = {"served": SERVED, "float32": SMALL, "float16": Layout(softcap=20.0, cache="float16")}
+WIDE = Layout(head_dim=48, block_size=32, sliding_window=90, softcap=20.0, cache="float16")
+PAIRS = Layout(head_dim=20, sliding_window=90, cache="bfloat16")
+LAYOUTS = {"served": SERVED, "float32": SMALL, "float16": WIDE, "bfloat16, not packed": PAIRS}
 LENGTHS = {
     "a long context": [(1, 2500)],
     "a prompt": [(300, 700)],
@@ -50,7 +52,10 @@ LINEAR = {
     "linear: a row": linear(960, 576, 1, Q4),
     "linear: rows": linear(100, 1536, 37, Q8, bias=True),
     "linear: a prompt": linear(576, 576, 300, Q4),
-    "linear: swiglu": linear(256, 192, 70, Q4, swiglu=True),
+    "linear: swiglu": linear(256, 192, 70, Q4, gain=True, swiglu=True),
+    "linear: a row between norm and residual": linear(576, 576, 1, Q4, gain=True, residual=True),
+    "linear: rows between norm and residual": linear(100, 1536, 37, Q8, bias=True, gain=True, residual=True),
+    "linear: a prompt between norm and residual": linear(330, 576, 300, Q4, gain=True, residual=True),
 }
 OTHERS = {
     "sampling: every kind": sampling(3000, MIXED * 5, threads=4),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from runtime.executors.host import HostExecutor
 from runtime.executors.scripted import Script, ScriptedModel, next_token, score_of
-from runtime.request import FinishReason, SamplingParams
+from runtime.request import FinishReason, SamplingParams, TopLogprobs
 from runtime.scheduler import (
     AdmissionPolicy,
     Aggressive,
@@ -77,6 +77,7 @@ class Harness:
         self.groups: dict[int, Group] = {}
         self.outputs: dict[tuple[int, int], list[int]] = {}
         self.logprobs: dict[tuple[int, int], list[float]] = {}
+        self.top_logprobs: dict[tuple[int, int], list[TopLogprobs | None]] = {}
         self.scores: dict[tuple[int, int], float] = {}
         self.finishes: dict[tuple[int, int], FinishReason] = {}
 
@@ -135,6 +136,7 @@ class Harness:
             if emission.token >= 0:
                 self.outputs.setdefault(key, []).append(emission.token)
                 self.logprobs.setdefault(key, []).append(emission.logprob)
+                self.top_logprobs.setdefault(key, []).append(emission.top_logprobs)
             if emission.score is not None:
                 self.scores[key] = emission.score
             if emission.finish is not FinishReason.NONE:

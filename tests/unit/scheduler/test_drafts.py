@@ -182,7 +182,10 @@ def random_parameters(rng: random.Random) -> dict[str, object]:
         "decay_factor": rng.choice([1.0, 1.5]),
         "ignore_eos": rng.random() < 0.3,
         "stop_sequences": rng.choice([(), ((7,), (3, 4))]),
+        "presence_penalty": rng.choice([0.0, 0.0, 0.7]),
         "prompt_logprobs": rng.random() < 0.2,
+        "top_logprobs": rng.choice([0, 0, 1, 4]),
+        "logit_bias": rng.choice([(), (), ((3, 6.0), (0, -2.0), (5, 1.5))]),
         "seed": rng.randrange(2**64),
     }
 
@@ -213,17 +216,28 @@ def trace(seed: int, speculation: Speculation | None, *, script: Script = LOOSE,
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 2**32), skill=st.sampled_from([0.0, 0.5, 0.9, 1.0]), length=st.sampled_from([1, 2, 9]))
-def test_any_draft_gives_the_bits_of_none(seed: int, skill: float, length: int) -> None:
-    plain = trace(seed, None)
+@given(
+    seed=st.integers(0, 2**32),
+    skill=st.sampled_from([0.0, 0.5, 0.9, 1.0]),
+    length=st.sampled_from([1, 2, 9]),
+    failing=st.sampled_from([-1, -1, 17]),
+)
+def test_any_draft_gives_the_bits_of_none(seed: int, skill: float, length: int, failing: int) -> None:
+    script = msgspec.structs.replace(LOOSE, nan_on_token=failing)
+    plain = trace(seed, None, script=script)
     transcripts: Transcripts = plain.outputs
-    drafted = trace(seed, FixedSpeculation(Reader(transcripts, skill, seed), length))
+    drafted = trace(seed, FixedSpeculation(Reader(transcripts, skill, seed), length), script=script)
     assert drafted.outputs == plain.outputs
     assert drafted.logprobs == plain.logprobs
+    assert drafted.top_logprobs == plain.top_logprobs
     assert drafted.finishes == plain.finishes
+    counters = drafted.scheduler.counters
+    assert counters.generated_tokens == plain.scheduler.counters.generated_tokens
+    assert counters.accepted_tokens <= min(counters.drafted_tokens, counters.generated_tokens)
     for number, group in plain.groups.items():
         for one, other in zip(group.sequences, drafted.groups[number].sequences, strict=True):
             assert one.prompt_logprobs == other.prompt_logprobs
+            assert one.prompt_top_logprobs == other.prompt_top_logprobs
 
 
 @settings(max_examples=15, deadline=None)

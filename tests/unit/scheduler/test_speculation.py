@@ -9,6 +9,7 @@ import pytest
 
 from runtime.request import SamplingParams
 from runtime.scheduler import FixedSpeculation, Group, MeasuredSpeculation, Sequence
+from runtime.scheduler.guesses import Guesses
 from runtime.scheduler.step_time import StepTime
 
 TRUTH = list(range(1, 1000))
@@ -100,12 +101,42 @@ def test_a_disturbed_step_is_not_believed() -> None:
     assert time.of(1) < 1.2
 
 
-def test_a_machine_that_slows_down_is_noticed() -> None:
+@pytest.mark.parametrize("change", [3.0, 1 / 3])
+def test_a_machine_that_slows_down_or_speeds_up_is_noticed(change: float) -> None:
     time = StepTime()
-    for seconds in (1.0, 3.0):
+    for seconds in (1.0, change):
         for _ in range(200):
             time.observe(1, seconds)
-    assert time.of(1) == pytest.approx(3.0, rel=0.1)
+    assert time.of(1) == pytest.approx(change, rel=0.1)
+
+
+@pytest.mark.parametrize("pause", [0.1, 60.0, 100_000.0])
+def test_a_first_step_that_was_disturbed_is_soon_forgotten(pause: float) -> None:
+    speculation, running = MeasuredSpeculation(Copyist(lapse=1)), sequences(8)
+    speculation.time.observe(8, pause)
+    drafted = drive(speculation, running, 0.003, 0.0005, 200)
+    assert sum(drafted[60:]) < 100
+    assert speculation.time.of(8) == pytest.approx(0.007, rel=0.1)
+
+
+def test_steps_that_are_all_alike_do_not_hide_what_a_draft_costs() -> None:
+    speculation, running = MeasuredSpeculation(Copyist()), sequences(8)
+    for sequence in running:
+        sequence.guesses = Guesses(0.99)
+    for _ in range(300):
+        speculation.time.observe(72, 3.0 + 0.1 * 72)
+    drafted = drive(speculation, running, 3.0, 0.1, 50)
+    assert drafted.count(0) == 1
+    assert drafted[-1] == 64
+    assert speculation.time.a_token == pytest.approx(0.1, rel=0.1)
+
+
+def test_nothing_is_free_whatever_noise_says() -> None:
+    time = StepTime()
+    for _ in range(50):
+        time.observe(1, 1.1)
+        time.observe(16, 1.0)
+    assert time.a_token > 0
 
 
 @pytest.mark.parametrize("tokens", [1, 32])
