@@ -19,6 +19,7 @@ class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
         eos_token_ids: Ids that end a sample.
         kv_bytes_per_token: Bytes of KV cache a token takes over all layers.
         host_logits: Tokens are drawn in host memory, so that ``top_logprobs`` and ``logit_bias`` can be had.
+        constraints: Output can be constrained to a language.
         scores: The model gives a score of each prompt, and no tokens; sampling parameters are not read.
     """
 
@@ -33,3 +34,4 @@ class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
     kv_bytes_per_token: int = 0
     scores: bool = False
     host_logits: bool = True
+    constraints: bool = False

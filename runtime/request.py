@@ -19,6 +19,22 @@ class FinishReason(IntEnum):
     ERROR = 4
 
 
+class ConstraintKind(IntEnum):
+    """What a constraint's text is written in."""
+
+    JSON_SCHEMA = 1
+    REGEX = 2
+    LARK = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """The language that an output has to be a word of; ``runtime.constraints`` makes and compiles them."""
+
+    kind: ConstraintKind
+    text: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
     """Sampling parameters of one request, already in range.
@@ -39,13 +55,14 @@ class SamplingParams:
         input_penalty: Whether prompt tokens count for the three penalties too.
         max_new_tokens: Upper bound on generated tokens; at least 1.
         min_new_tokens: EOS is masked until this token may be it; at least 1.
-        ignore_eos: EOS does not end the request.
+        ignore_eos: EOS does not end the request; with a constraint, it does once nothing else can follow.
         stop_sequences: Token-id sequences that end the output when they are its suffix.
         allowed_token_ids: When not empty, only these ids can be drawn.
         seed: Key of the counter-based random draws, in [0, 2**64).
         prompt_logprobs: Report the log-probability of each prompt token; skips the prefix-cache lookup.
         top_logprobs: Report so many of the likeliest tokens beside each log-probability.
         logit_bias: Token ids, each once, and what is added to their logits before anything else.
+        constraint: What the output has to be; ends it too.
     """
 
     temperature: float = 1.0
@@ -66,8 +83,14 @@ class SamplingParams:
     prompt_logprobs: bool = False
     top_logprobs: int = 0
     logit_bias: tuple[tuple[int, float], ...] = field(default=())
+    constraint: Constraint | None = None
 
     @property
     def penalised(self) -> bool:
         """Whether any of the three count-based penalties is on."""
         return self.presence_penalty != 0.0 or self.frequency_penalty != 0.0 or self.repetition_penalty != 1.0
+
+    @property
+    def constrained(self) -> bool:
+        """Whether a grammar has to read each token before the next one can be drawn: none are guessed ahead."""
+        return self.constraint is not None

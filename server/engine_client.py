@@ -233,5 +233,7 @@ class EngineClient:
 def _refusal(rejected: Rejected) -> ServerError:
     if rejected.reason is RejectReason.INVALID:
         return InvalidRequestError(rejected.message, "request_too_large")
+    if rejected.reason is RejectReason.CONSTRAINT:
+        return InvalidRequestError(rejected.message, "invalid_constraint")
     kind = QueueFullError if rejected.reason is RejectReason.QUEUE_FULL else RefusedError
     return kind(rejected.message, max(1, rejected.retry_after))

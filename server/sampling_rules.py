@@ -7,13 +7,16 @@ from typing import Any, TypeVar
 
 from msgspec import UnsetType
 
-from runtime.request import SamplingParams
+from runtime.constraints import grammar, json_schema, regex
+from runtime.request import Constraint, SamplingParams
 from server.environment import RequestRules
 from server.errors import InvalidRequestError, field_of
 from server.generation_defaults import GenerationDefaults
 from server.parameters import Parameters
 
 V = TypeVar("V")
+
+_CONSTRAINTS = {"regular_constraint": regex, "guided_grammar": grammar, "guided_json": json_schema}
 
 MAX_SAMPLES = 8
 GREEDY_TEMPERATURE = 1e-5
@@ -84,15 +87,27 @@ def sample_count(parameters: Parameters) -> int:
     return best_of
 
 
-def check_constraints(parameters: Parameters, rules: RequestRules, vocab_size: int) -> None:
-    """Refuse constraints that this build cannot honour rather than return unconstrained text.
+def asked_constraint(parameters: Parameters) -> tuple[Constraint, str] | None:
+    """What the output has to be, and the name of the field that says so.
 
     Raises:
-        InvalidRequestError: A constraint is unsupported, or ``allowed_token_ids`` is too long or out of vocabulary.
+        InvalidRequestError: There are two of them.
     """
-    for name in ("regular_constraint", "guided_grammar", "guided_json"):
-        if getattr(parameters, name):
-            raise InvalidRequestError(f"{name} is not supported by this build", "unsupported", name)
+    asked = [name for name in (*_CONSTRAINTS, "allowed_token_ids") if getattr(parameters, name)]
+    if len(asked) > 1:
+        raise InvalidRequestError(f"{' and '.join(asked)} exclude each other", param=asked[1])
+    if not asked or asked == ["allowed_token_ids"]:
+        return None
+    (name,) = asked
+    return _CONSTRAINTS[name](getattr(parameters, name)), name
+
+
+def check_allowed_ids(parameters: Parameters, rules: RequestRules, vocab_size: int) -> None:
+    """Check ``allowed_token_ids``.
+
+    Raises:
+        InvalidRequestError: There are too many, or one is out of vocabulary.
+    """
     ids = parameters.allowed_token_ids
     _check(
         len(ids) <= rules.max_allowed_token_ids,

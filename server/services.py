@@ -11,6 +11,7 @@ from runtime.bundle.bundle import GENERATION_CONFIG_FILE
 from runtime.bundle.manifest_file import MANIFEST_FILE, read_manifest
 from server.chat_template import ChatTemplate
 from server.config import WorkerConfig
+from server.constraints import ConstraintChecker
 from server.engine_client import EngineClient
 from server.environment import RequestRules
 from server.generation import Generator
@@ -40,6 +41,7 @@ class Services:
     client: EngineClient
     health: EngineHealth
     codec: TextCodec
+    checker: ConstraintChecker
     template: ChatTemplate
     parser: RequestParser
     generator: Generator
@@ -55,6 +57,7 @@ class Services:
         """Free what is held; open requests end with an error."""
         await self.client.close()
         self.codec.close()
+        self.checker.close()
         self.template.close()
 
 
@@ -76,6 +79,7 @@ async def start_services(
     await client.start()
     metrics = FrontMetrics(client.limits.max_request_tokens, config.model_name)
     client.on_step = metrics.step
+    checker = ConstraintChecker()
     parser = RequestParser(
         codec=codec,
         limits=lambda: client.limits,
@@ -85,6 +89,7 @@ async def start_services(
         truncation=config.truncation,
         prompt_logprobs=config.prompt_logprobs,
         on_request=metrics.request,
+        checker=checker,
     )
     score_parser = ScoreParser(
         codec=codec,
@@ -100,12 +105,14 @@ async def start_services(
         rules=rules,
         truncation=config.truncation,
         on_request=metrics.request,
+        checker=checker,
     )
     return Services(
         config=config,
         client=client,
         health=EngineHealth(client, rules),
         codec=codec,
+        checker=checker,
         template=template,
         parser=parser,
         generator=Generator(client, codec, rules, metrics),

@@ -10,11 +10,19 @@ import msgspec
 
 from runtime.limits import EngineLimits
 from runtime.request import SamplingParams
+from server.constraints import ConstraintChecker
 from server.environment import RequestRules
 from server.errors import InvalidRequestError
 from server.generation_defaults import GenerationDefaults
 from server.parameters import GenerateBody, MultimodalParams, Parameters, StreamChoice, decode, decode_parameters
-from server.sampling_rules import check_constraints, check_token_ids, given, sample_count, sampling_params
+from server.sampling_rules import (
+    asked_constraint,
+    check_allowed_ids,
+    check_token_ids,
+    given,
+    sample_count,
+    sampling_params,
+)
 from server.stop_sequences import NAME as STOP_SEQUENCES
 from server.stop_sequences import check_length, parse_stop_sequences
 from server.tokenizer import TextCodec
@@ -57,6 +65,7 @@ class RequestParser:
         strict: Unknown parameters are an error instead of being ignored.
         truncation: What to do with a prompt that is too long; ``None`` refuses it.
         prompt_logprobs: Report the log-probabilities of prompt tokens where the answer has room for them.
+        checker: Says which constraints can be had.
         on_request: Called once a request's prompt is tokenized, before its length is checked.
     """
 
@@ -67,6 +76,7 @@ class RequestParser:
     strict: bool = False
     truncation: TruncationMode | None = None
     prompt_logprobs: bool = False
+    checker: ConstraintChecker = field(default_factory=ConstraintChecker)
     on_request: Callable[[], None] = lambda: None
 
     async def generate(self, body: bytes, *, streaming: bool | None = None) -> tuple[ValidRequest, bool]:
@@ -107,7 +117,8 @@ class RequestParser:
         limits, rules = self.limits(), self.rules
         check_task(limits, scores=False)
         samples = sample_count(parameters)
-        check_constraints(parameters, rules, limits.vocab_size)
+        check_allowed_ids(parameters, rules, limits.vocab_size)
+        asked = asked_constraint(parameters)
         stops = parse_stop_sequences(parameters.stop_sequences, rules, limits.vocab_size)
         if stops.skipped:
             ignored = (*ignored, STOP_SEQUENCES)
@@ -116,12 +127,17 @@ class RequestParser:
                 f"parameters without effect: {', '.join(ignored)}", "unknown_parameter", ignored[0]
             )
         sampling = sampling_params(parameters, self.defaults, rules, prompt_logprobs=prompt_logprobs)
+        constraint = None if asked is None else await self.checker.check(*asked, limits)
         stop_ids = [await self._stop_ids(string) for string in stops.strings]
         ids = await self._prompt_ids(prompt, bool(parameters.add_special_tokens), limits.vocab_size)
         self.on_request()
         return ValidRequest(
             prompt=fit_prompt(ids, sampling.max_new_tokens, limits.max_request_tokens, self.truncation),
-            sampling=replace(sampling, stop_sequences=(*stops.token_lists, *(s for s in stop_ids if s))),
+            sampling=replace(
+                sampling,
+                stop_sequences=(*stops.token_lists, *(s for s in stop_ids if s)),
+                constraint=constraint,
+            ),
             samples=samples,
             stop_strings=stops.strings,
             return_details=bool(parameters.return_details),

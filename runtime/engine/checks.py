@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from runtime.constraints.specification import MAX_BYTES
 from runtime.limits import EngineLimits
 from runtime.messages import AddRequest
 from runtime.request import SamplingParams
@@ -42,6 +43,12 @@ def request_problem(request: AddRequest, limits: EngineLimits) -> str:
         return "a reward model gives one score, not several samples"
     if not limits.host_logits and (params.top_logprobs or params.logit_bias):
         return "this engine draws tokens on its device: it has no logit_bias and no top_logprobs"
+    if params.constraint is not None and not limits.constraints:
+        return "this engine cannot constrain its output"
+    if params.constraint is not None and params.allowed_token_ids:
+        return "allowed_token_ids and another constraint exclude each other"
+    if params.constraint is not None and len(params.constraint.text) > MAX_BYTES:
+        return f"a constraint may have {MAX_BYTES} bytes"
     return "" if _in_range(params) else "a sampling parameter is out of range"
 
 

@@ -7,7 +7,9 @@ import time
 from collections import defaultdict, deque
 from dataclasses import dataclass
 
+from runtime.constraints import GrammarCompiler
 from runtime.engine.checks import effective_params, request_problem
+from runtime.engine.grammars import GrammarQueue
 from runtime.executors.base import Executor, StepHandle
 from runtime.limits import EngineLimits
 from runtime.messages import AddRequest, Rejected, RejectReason, TokenOutput
@@ -24,6 +26,7 @@ from runtime.scheduler import (
     Step,
     check_invariants,
 )
+from runtime.scheduler.sequence import RequestKey
 from runtime.stats import EngineStats
 
 log = logging.getLogger(__name__)
@@ -59,6 +62,7 @@ class EngineCore:
         policy: Admission policy.
         prefix_cache: Keep the blocks of past prompts for reuse.
         speculation: What is drafted, by an executor that can run drafts.
+        compiler: Compiles constraints; ``None`` where ``limits`` have none.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class EngineCore:
         *,
         prefix_cache: bool = True,
         speculation: Speculation | None = None,
+        compiler: GrammarCompiler | None = None,
     ) -> None:
         self.executor = executor
         self.limits = limits
@@ -89,6 +94,7 @@ class EngineCore:
             policy,
             speculation if capabilities.drafts else None,
         )
+        self.grammars = GrammarQueue(compiler)
         self.draining = False
         self._flying: deque[_Flying] = deque()
         self._failures = 0
@@ -101,23 +107,37 @@ class EngineCore:
         """Whether a step would have something to do."""
         return bool(self._flying) or self.scheduler.has_work
 
+    @property
+    def clients(self) -> set[Client]:
+        """Whose requests are here."""
+        return {client for client, _ in self._groups()}
+
     def add(self, client: Client, request: AddRequest) -> Rejected | None:
         """Queue a request, or say why not."""
         rejected = self._refusal(client, request)
         if rejected is None:
             group = self._group(client, request)
             group.arrived = time.perf_counter()
-            self.scheduler.add(group)
+            if not self.grammars.add(group):
+                self.scheduler.add(group)
         return rejected
+
+    def admit_compiled(self) -> list[tuple[Client, Rejected]]:
+        """Queue the requests whose grammars have become ready, and refuse those whose constraints cannot be had."""
+        ready, refused = self.grammars.take()
+        for group in ready:
+            self.scheduler.add(group)
+        return [(group.key[0], Rejected(group.key[1], RejectReason.CONSTRAINT, problem)) for group, problem in refused]
 
     def abort(self, client: Client, request_id: int, sample: int = -1) -> None:
         """Free a request or one of its samples; unknown ones have ended already."""
+        self.grammars.abort((client, request_id), sample)
         self.scheduler.abort((client, request_id), sample)
 
     def abort_client(self, client: Client) -> None:
         """The worker is gone: free everything that was its."""
-        for key in [key for key in self.scheduler.groups if key[0] == client]:
-            self.scheduler.abort(key)
+        for key in [key for key in self._groups() if key[0] == client]:
+            self.abort(*key)
 
     def step(self) -> Outputs:
         """Submit the next step, and collect the oldest one as soon as ``depth`` of them are on their way.
@@ -137,12 +157,12 @@ class EngineCore:
     def fail_all(self, error: str) -> Outputs:
         """End every request with ``error``."""
         outputs: Outputs = defaultdict(list)
-        for key, group in list(self.scheduler.groups.items()):
+        for key, group in self._groups().items():
             client, request_id = key
             for sequence in group.live():
                 ended = TokenOutput(request_id, sequence.sample, -1, 0.0, finish=FinishReason.ERROR, error=error)
                 outputs[client].append(ended)
-            self.scheduler.abort(key)
+            self.abort(*key)
         return outputs
 
     def check(self) -> list[str]:
@@ -158,7 +178,7 @@ class EngineCore:
         kv = scheduler.kv
         return EngineStats(
             running=len(scheduler.running),
-            waiting=len(scheduler.waiting),
+            waiting=len(scheduler.waiting) + len(self.grammars),
             paused=sum(group.preempted for group in scheduler.waiting),
             used_tokens=kv.referenced * kv.block_size,
             cached_tokens=kv.tree.unreferenced * kv.block_size,
@@ -175,6 +195,13 @@ class EngineCore:
             drafted_tokens_total=counters.drafted_tokens,
             accepted_tokens_total=counters.accepted_tokens,
         )
+
+    def _groups(self) -> dict[RequestKey, Group]:
+        """Every request, whatever it waits for."""
+        return self.scheduler.groups | {group.key: group for group in self.grammars.groups}
+
+    def _knows(self, key: RequestKey) -> bool:
+        return key in self.scheduler.groups or key in self.grammars
 
     def _submit(self, outputs: Outputs) -> bool:
         """Plan and submit a step; returns whether there was one to be submitted, and it was."""
@@ -227,7 +254,7 @@ class EngineCore:
         if self.draining:
             return Rejected(request.request_id, RejectReason.DRAINING, SHUTTING_DOWN, _RETRY_AFTER_SECONDS)
         problem = request_problem(request, self.limits)
-        if not problem and (client, request.request_id) in self.scheduler.groups:
+        if not problem and self._knows((client, request.request_id)):
             problem = "the request id is in use"
         tokens = len(request.prompt) + effective_params(request, self.limits).max_new_tokens
         if not problem and not self.scheduler.can_ever_run(tokens, request.samples):
@@ -237,7 +264,7 @@ class EngineCore:
             )
         if problem:
             return Rejected(request.request_id, RejectReason.INVALID, problem)
-        if len(self.scheduler.waiting) >= self.limits.max_queued:
+        if len(self.scheduler.waiting) + len(self.grammars) >= self.limits.max_queued:
             full = f"the queue of {self.limits.max_queued} requests is full"
             return Rejected(request.request_id, RejectReason.QUEUE_FULL, full, _RETRY_AFTER_SECONDS)
         return None

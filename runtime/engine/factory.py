@@ -8,8 +8,10 @@ from pathlib import Path
 import msgspec
 
 from runtime.bundle import Bundle, BundleError, Manifest
+from runtime.bundle.bundle import TOKENIZER_FILE
 from runtime.bundle.manifest_file import build_command
 from runtime.config import EngineConfig
+from runtime.constraints import GrammarCompiler, load_vocabulary
 from runtime.engine.core import EngineCore
 from runtime.engine.sizing import ModelSize, SizingError, choose_limits
 from runtime.engine.slot_sizing import HOST_SHARE, SlotBounds, choose_slot_limits
@@ -36,13 +38,23 @@ def build_engine(config: EngineConfig) -> tuple[EngineCore, list[str]]:
         SizingError: A limit cannot be met.
         BundleError: The bundle cannot be used here.
     """
-    limits, executor, lines = _scripted(config) if config.executor == "scripted" else _from_bundle(config)
-    speculation = None if config.speculation == "off" else MeasuredSpeculation(PromptLookup())
-    core = EngineCore(executor, limits, _policy(config), prefix_cache=config.prefix_cache, speculation=speculation)
+    compiler: GrammarCompiler | None = None
+    if config.executor == "scripted":
+        limits, executor, lines = _scripted(config)
+    else:
+        limits, executor, compiler, lines = _from_bundle(config)
+    core = EngineCore(
+        executor,
+        limits,
+        _policy(config),
+        prefix_cache=config.prefix_cache,
+        speculation=None if config.speculation == "off" else MeasuredSpeculation(PromptLookup()),
+        compiler=compiler,
+    )
     return core, [*lines, *_describe(limits, config, sharing=executor.capabilities.prefix_sharing)]
 
 
-def _from_bundle(config: EngineConfig) -> tuple[EngineLimits, Executor, list[str]]:
+def _from_bundle(config: EngineConfig) -> tuple[EngineLimits, Executor, GrammarCompiler | None, list[str]]:
     from runtime.bundle import open_bundle
 
     bundle = open_bundle(Path(config.bundle), verify=config.verify_bundle)
@@ -50,20 +62,33 @@ def _from_bundle(config: EngineConfig) -> tuple[EngineLimits, Executor, list[str
     if manifest.target in ("tensorrt", "tensorrt-rtx"):
         from runtime.engine.device_engine import load_tensorrt
 
-        return load_tensorrt(bundle, config, _model_size(manifest), _slot_bounds(manifest), _SPARE_LOGIT_ROWS)
+        slots = _slot_bounds(manifest)
+        limits, executor, lines = load_tensorrt(bundle, config, _model_size(manifest), slots, _SPARE_LOGIT_ROWS)
+        return limits, executor, None, lines
     if manifest.target == "cuda":
         from runtime.engine.cuda_engine import load_cuda
 
-        return load_cuda(bundle, config, _model_size(manifest), _SPARE_LOGIT_ROWS)
+        limits, executor, lines = load_cuda(bundle, config, _model_size(manifest), _SPARE_LOGIT_ROWS)
+        return limits, executor, None, lines
     if manifest.target != "cpu":
         message = f"this version cannot run a bundle for target {manifest.target}: build one with --target cpu"
         raise SizingError(message)
     threads = config.threads or len(os.sched_getaffinity(0))
     load = _load_slots if manifest.kv.kind == "linear" else _load_paged
     limits, model = load(bundle, config, threads)
+    compiler = _compiler(bundle, limits)
+    limits = msgspec.structs.replace(limits, constraints=compiler is not None)
     sampler, notes = _sampler(limits, threads)
     executor = _host_executor(model, limits, prefix_sharing=manifest.kv.kind == "paged", sampler=sampler)
-    return limits, executor, [f"model {manifest.name}: {manifest.precision}, {threads} threads", *notes]
+    return limits, executor, compiler, [f"model {manifest.name}: {manifest.precision}, {threads} threads", *notes]
+
+
+def _compiler(bundle: Bundle, limits: EngineLimits) -> GrammarCompiler | None:
+    """What compiles constraints, for a model that writes and can end."""
+    path = bundle.path / TOKENIZER_FILE
+    if limits.scores or not limits.eos_token_ids or not path.is_file():
+        return None
+    return GrammarCompiler(lambda: load_vocabulary(path, limits.vocab_size, limits.eos_token_ids))
 
 
 def _load_paged(bundle: Bundle, config: EngineConfig, threads: int) -> tuple[EngineLimits, HostModel]:

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from types import FrameType
 
 import msgspec
@@ -55,6 +56,7 @@ class EngineLoop:
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
+        core.grammars.on_ready = self._wake
         self._poller = zmq.Poller()
         for source in (self._socket, self._wake_read, sys.stdin.fileno()):
             self._poller.register(source, zmq.POLLIN)
@@ -68,9 +70,12 @@ class EngineLoop:
 
     def run(self) -> None:
         """Serve until told to stop."""
+        self.core.grammars.warm_up()  # while the HTTP workers are being started
         try:
             while not self._stop.is_set():
                 self._receive(0 if self.core.has_work else _IDLE_MILLISECONDS)
+                for client, rejected in self.core.admit_compiled():
+                    self._send_one(client, rejected)
                 busy = self.core.has_work
                 self._send(self.core.step())
                 if busy and not self.core.has_work:
@@ -80,6 +85,11 @@ class EngineLoop:
             self._send(self.core.fail_all(SHUTTING_DOWN))
         finally:
             self._context.destroy(linger=1000)
+
+    def _wake(self) -> None:
+        """End an idle wait, from any thread."""
+        with suppress(BlockingIOError):  # full: it ends anyway
+            os.write(self._wake_write, b".")
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self._stop.set()
@@ -98,7 +108,7 @@ class EngineLoop:
         now = time.monotonic()
         if now >= self._next_probe:
             self._next_probe = now + _PROBE_SECONDS
-            self._send({client: [] for client, _ in self.core.scheduler.groups})
+            self._send({client: [] for client in self.core.clients})
 
     def _receive(self, timeout: int) -> None:
         """Take in every message that is there; wait up to ``timeout`` milliseconds for the first."""

@@ -6,11 +6,12 @@ import itertools
 import math
 from collections.abc import Iterator
 from itertools import compress
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from runtime.constraints import Grammar, MaskRows
 from runtime.executors.rows import RowTable
 from runtime.sampling import LogitBias, RowSampler, alternatives
 from runtime.scheduler.plan import Logits, RowStart, RowWork, StepOutput
@@ -32,6 +33,10 @@ class Finisher(Protocol):
         """Forget a row; one that is not in use is nothing to forget."""
         ...
 
+    def begin(self, work: list[RowWork]) -> None:
+        """Begin what can be done for a step while the model runs it."""
+        ...
+
     def finish(self, work: list[RowWork], results: Floats) -> StepOutput:
         """The output of a step that has run ``work``.
 
@@ -48,11 +53,13 @@ class TokenSampler:
     Args:
         rows: The executor's; what is sampled is appended.
         sampler: Draws the tokens.
+        eos_token_ids: Ids that end a sample.
     """
 
-    def __init__(self, rows: RowTable, sampler: RowSampler) -> None:
+    def __init__(self, rows: RowTable, sampler: RowSampler, eos_token_ids: frozenset[int]) -> None:
         self._rows = rows
         self._sampler = sampler
+        self._masks = MaskRows(len(rows.lengths), tuple(eos_token_ids))
         self._biases: dict[int, LogitBias] = {}
         self._alternatives: dict[int, int] = {}
 
@@ -66,12 +73,22 @@ class TokenSampler:
             self._biases[start.row] = LogitBias(start.params.logit_bias)
         if start.params.top_logprobs:
             self._alternatives[start.row] = start.params.top_logprobs
+        self._masks.end(start.row)
+        if start.grammar is not None:
+            grammar, keep_going = cast("Grammar", start.grammar), start.params.ignore_eos
+            self._sampler.constrain(start.row, self._masks.start(start.row, grammar, output, keep_going=keep_going))
 
     def end(self, row: int) -> None:
         """See ``Finisher``."""
         self._sampler.end(row)
+        self._masks.end(row)
         self._biases.pop(row, None)
         self._alternatives.pop(row, None)
+
+    def begin(self, work: list[RowWork]) -> None:
+        """See ``Finisher``; computes the masks of rows that are constrained."""
+        if self._masks:
+            self._masks.begin([item.row for item in work if item.samples])
 
     def finish(self, work: list[RowWork], results: Floats) -> StepOutput:
         """See ``Finisher``; ``results`` are logits ``[R, V]``."""
@@ -89,6 +106,11 @@ class TokenSampler:
                 places.append(end - 1 - len(item.draft))
                 if item.draft:
                     drafts[item.row] = item.draft
+        lost = self._masks.finish(results.shape[1])
+        if lost:
+            output.errors |= {row: f"the constraint cannot be kept up: {error}" for row, error in lost.items()}
+            kept = [row not in lost for row in rows]
+            rows, places = list(compress(rows, kept)), list(compress(places, kept))
         if rows:
             self._sample(rows, results, places, drafts, output)
         return output
@@ -110,6 +132,8 @@ class TokenSampler:
                 rows, tokens, places = (list(compress(those, drawn)) for those in (rows, tokens, places))
                 logprobs = list(compress(logprobs, drawn))
             self._rows.append(rows, tokens)
+            if self._masks:
+                self._masks.accept(rows, tokens)
             for row, token, logprob in zip(rows, tokens, logprobs, strict=True):
                 output.tokens.setdefault(row, []).append(token)
                 output.logprobs.setdefault(row, []).append(logprob)
@@ -174,6 +198,9 @@ class ScoreReader:
         """See ``Finisher``."""
 
     def end(self, row: int) -> None:
+        """See ``Finisher``."""
+
+    def begin(self, work: list[RowWork]) -> None:
         """See ``Finisher``."""
 
     def finish(self, work: list[RowWork], results: Floats) -> StepOutput:

@@ -90,7 +90,9 @@ class HostExecutor:
         )
         self._rows = RowTable(max_rows, max_sequence_tokens, model.block_size)
         self._finisher: Finisher = (
-            ScoreReader() if model.scores else TokenSampler(self._rows, sampler or NumpySampler(eos_token_ids))
+            ScoreReader()
+            if model.scores
+            else TokenSampler(self._rows, sampler or NumpySampler(eos_token_ids), eos_token_ids)
         )
 
     def submit(self, plan: StepPlan) -> StepHandle:
@@ -107,6 +109,7 @@ class HostExecutor:
                 self._rows.extend(item.row, item.new_blocks)
             if item.draft:
                 self._rows.draft(item.row, item.draft)
+        self._finisher.begin(plan.work)
         results = self.model.forward(self._rows.pack(plan))
         self._rows.advance(plan.work)
         return _Done(self._finisher.finish(plan.work, results))

@@ -21,6 +21,7 @@ class RejectReason(IntEnum):
     INVALID = 1
     QUEUE_FULL = 2
     DRAINING = 3
+    CONSTRAINT = 4
 
 
 class Welcome(_Message, tag=1):

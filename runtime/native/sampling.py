@@ -31,9 +31,11 @@ SAMPLING_ROW = np.dtype(
         ("counted_length", "i8"),
         ("allowed", "u8"),
         ("allowed_length", "i8"),
+        ("mask", "u8"),
     ]
 )
-"""One row's parameters as ``src/sampling.h`` has them; ``counted``, ``counts``, ``allowed`` are addresses of int64."""
+"""One row's parameters as ``src/sampling.h`` has them; ``counted``, ``counts``, ``allowed`` are addresses of int64,
+``mask`` is one of ``ceil(V / 32)`` words of uint32."""
 
 
 class _Batch(ctypes.Structure):

@@ -33,7 +33,7 @@ def most_likely(z: Logits, count: int) -> npt.NDArray[np.int64]:
 
 
 def alternatives(z: Logits, count: int, token: int, logprob: float) -> TopLogprobs:
-    """The ``count`` likeliest tokens beside one that was drawn.
+    """The ``count`` likeliest tokens beside one that was drawn, or as many as a grammar allows.
 
     Log-probabilities differ as logits do: the drawn token's own comes out as ``logprob``, to the bit.
 
@@ -44,5 +44,6 @@ def alternatives(z: Logits, count: int, token: int, logprob: float) -> TopLogpro
         logprob: Its natural log-probability.
     """
     ids = most_likely(z, count)
+    ids = ids[np.isfinite(z[ids])]
     logprobs = logprob + (z[ids].astype(np.float64) - np.float64(z[token]))
     return list(zip(ids.tolist(), logprobs.tolist(), strict=True))

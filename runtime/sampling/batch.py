@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from runtime.request import SamplingParams
 from runtime.sampling.philox import uniforms
-from runtime.sampling.reference import FORBIDDEN, LARGEST_LOGIT, MASKED_EOS, draw, eos_growth
+from runtime.sampling.reference import FORBIDDEN, LARGEST_LOGIT, MASKED_EOS, allowed_tokens, draw, eos_growth
 from runtime.sampling.row_state import RowState
 from runtime.sampling.weights import weights_below
 
@@ -56,6 +56,7 @@ class BatchSampler:
         self._constrain(logits, rows)
         self._penalise(logits, rows)
         self._adjust_eos(logits, rows)
+        self._mask(logits, rows)
         self._temper(logits, rows)
         group = max(1, _LOGITS_AT_ONCE // logits.shape[1])
         return [
@@ -111,6 +112,12 @@ class BatchSampler:
                 z[self._eos] = np.minimum(eos + np.abs(eos) * eos_growth(params, row.generated), LARGEST_LOGIT)
             if row.generated < params.min_new_tokens - 1:
                 z[self._eos] = MASKED_EOS
+
+    @staticmethod
+    def _mask(logits: Logits, rows: list[RowState]) -> None:
+        for z, row in zip(logits, rows, strict=True):
+            if row.mask is not None:
+                z[~allowed_tokens(row.mask, len(z))] = -np.inf
 
     @staticmethod
     def _temper(logits: Logits, rows: list[RowState]) -> None:

@@ -39,6 +39,7 @@ class NativeSampler:
         # NOTE: the table has the addresses of these arrays: they live as long as their rows.
         self._counts: dict[int, TokenCounts] = {}
         self._allowed: dict[int, npt.NDArray[np.int64]] = {}
+        self._masks: dict[int, npt.NDArray[np.uint32]] = {}
 
     def start(self, row: int, params: SamplingParams, sample: int, prompt: list[int], output: list[int]) -> None:
         """See ``RowSampler``."""
@@ -61,11 +62,17 @@ class NativeSampler:
             allowed = self._allowed[row] = np.array(params.allowed_token_ids, dtype=np.int64)
             record["allowed"], record["allowed_length"] = allowed.ctypes.data, len(allowed)
 
+    def constrain(self, row: int, mask: npt.NDArray[np.uint32]) -> None:
+        """See ``RowSampler``."""
+        self._table[row]["mask"] = mask.ctypes.data
+        self._masks[row] = mask
+
     def end(self, row: int) -> None:
         """See ``RowSampler``."""
         self._table[row] = 0
         self._counts.pop(row, None)
         self._allowed.pop(row, None)
+        self._masks.pop(row, None)
 
     def sample(self, rows: list[int], logits: Logits, places: list[int]) -> tuple[list[int], list[float]]:
         """See ``RowSampler``."""

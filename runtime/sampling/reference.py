@@ -29,8 +29,12 @@ def penalised_logits(
     counts: Mapping[int, int],
     generated: int,
     eos_token_ids: frozenset[int],
+    mask: npt.NDArray[np.uint32] | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Bias, constraint mask, count-based penalties, length decay, EOS mask and temperature, in LightLLM's order.
+    """Bias, allowed ids, count-based penalties, length decay, EOS mask, a grammar's mask and temperature.
+
+    This is LightLLM's order but for the grammar's mask, which comes first there. It makes no difference to what is
+    allowed, and here no penalty, decay or temperature can lift what is not.
 
     Args:
         logits: float32 ``[V]``; not modified.
@@ -38,6 +42,7 @@ def penalised_logits(
         counts: Occurrences of each counted token: generated ones, and the prompt's with ``input_penalty``.
         generated: Output tokens so far.
         eos_token_ids: Ids that end a sample.
+        mask: uint32 ``[ceil(V / 32)]``, what a grammar allows.
     """
     z = logits.copy()
     for token, bias in params.logit_bias:
@@ -56,7 +61,15 @@ def penalised_logits(
         z[token] = min(z[token] + abs(z[token]) * eos_growth(params, generated), LARGEST_LOGIT)
         if generated < params.min_new_tokens - 1:
             z[token] = MASKED_EOS
+    if mask is not None:
+        z[~allowed_tokens(mask, len(z))] = -np.inf
     return z / np.float32(params.temperature)
+
+
+def allowed_tokens(mask: npt.NDArray[np.uint32], vocab_size: int) -> npt.NDArray[np.bool_]:
+    """The bits of ``mask``, the lowest of each word first, as bool ``[vocab_size]``."""
+    octets = mask.astype("<u4", copy=False).view(np.uint8)
+    return np.unpackbits(octets, count=vocab_size, bitorder="little").view(np.bool_)
 
 
 def eos_growth(params: SamplingParams, generated: int) -> np.float32:
@@ -102,6 +115,7 @@ def sample_row(
     generated: int,
     eos_token_ids: frozenset[int],
     uniform: float,
+    mask: npt.NDArray[np.uint32] | None = None,
 ) -> tuple[int, float]:
     """Draw one token.
 
@@ -111,7 +125,7 @@ def sample_row(
     Returns:
         The token and its natural log-probability after penalties and temperature, before top-p and top-k.
     """
-    z = penalised_logits(logits, params, counts, generated, eos_token_ids)
+    z = penalised_logits(logits, params, counts, generated, eos_token_ids, mask)
     weights, total = weigh(z)
     kept = survivors(z, weights, total, params)
     token = int(kept[draw(weights[kept], uniform)])

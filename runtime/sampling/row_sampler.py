@@ -29,6 +29,16 @@ class RowSampler(Protocol):
         """
         ...
 
+    def constrain(self, row: int, mask: npt.NDArray[np.uint32]) -> None:
+        """From now on the row draws only what ``mask`` allows at the time.
+
+        Args:
+            row: A row that has been started.
+            mask: uint32 ``[ceil(V / 32)]``, C-contiguous; bit ``i % 32`` of word ``i // 32`` allows token ``i``. Kept,
+                and read anew for each draw.
+        """
+        ...
+
     def end(self, row: int) -> None:
         """Forget a row; one that is not in use is nothing to forget."""
         ...
@@ -73,6 +83,10 @@ class NumpySampler:
     def start(self, row: int, params: SamplingParams, sample: int, prompt: list[int], output: list[int]) -> None:
         """See ``RowSampler``."""
         self._states[row] = RowState(params, sample, prompt, output)
+
+    def constrain(self, row: int, mask: npt.NDArray[np.uint32]) -> None:
+        """See ``RowSampler``."""
+        self._states[row].mask = mask
 
     def end(self, row: int) -> None:
         """See ``RowSampler``."""

@@ -68,6 +68,7 @@ class RowState:
         if params.penalised:
             self.counts = TokenCounts(prompt + output if params.input_penalty else output)
         self.allowed = np.array(params.allowed_token_ids, dtype=np.int64)
+        self.mask: npt.NDArray[np.uint32] | None = None
 
     def accept(self, token: int) -> None:
         """The row's next token is ``token``."""

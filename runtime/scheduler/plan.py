@@ -34,6 +34,7 @@ class RowStart:
         computed: Leading tokens whose KV is already in ``blocks``.
         blocks: KV blocks of those tokens, in order.
         sample: Index of the sample in its request; part of the key of its random draws.
+        grammar: The constraint of ``params``, compiled (``runtime.constraints.Grammar``); ``None`` without one.
     """
 
     row: int
@@ -43,6 +44,7 @@ class RowStart:
     blocks: list[int]
     params: SamplingParams
     sample: int = 0
+    grammar: object = None
 
 
 @dataclass(slots=True)

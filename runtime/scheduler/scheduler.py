@@ -202,6 +202,7 @@ class Scheduler:
                 blocks=list(sequence.blocks),
                 params=sequence.group.params,
                 sample=sequence.sample,
+                grammar=sequence.group.grammar,
             )
         )
 

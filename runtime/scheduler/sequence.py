@@ -95,6 +95,7 @@ class Group:
         salt: Prefix-cache tenant.
         preempted: It has run before and waits to resume.
         arrived: When its owner queued it, on the owner's clock.
+        grammar: The constraint of its parameters, compiled; for the executor.
         queue_seconds: How long it waited until it first ran, noted by its owner; negative before that.
     """
 
@@ -106,6 +107,7 @@ class Group:
     preempted: bool = False
     arrived: float = 0.0
     queue_seconds: float = -1.0
+    grammar: object = None
     sequences: list[Sequence] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -161,4 +161,7 @@ def add_drafts(builder: StepBuilder, speculation: Speculation, running: list[Seq
 
 
 def _decodes(item: Planned) -> bool:
-    return item.work.samples and item.work.count == 1 and item.sequence.generated > 0
+    """Whether a work item can be drafted for. A grammar's mask is made for one position, so its rows are not."""
+    sequence = item.sequence
+    decoding = item.work.samples and item.work.count == 1 and sequence.generated > 0
+    return decoding and not sequence.group.params.constrained

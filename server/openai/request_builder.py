@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from runtime.limits import EngineLimits
+from runtime.request import Constraint
+from server.constraints import ConstraintChecker
 from server.environment import RequestRules
 from server.errors import InvalidRequestError
-from server.openai.constraints import check_constraints
+from server.openai.constraints import asked_constraint
 from server.openai.sampling import sampling_params
 from server.openai.sampling_fields import SamplingFields
 from server.tokenizer import TextCodec
@@ -17,10 +19,17 @@ from server.validation import TruncationMode, ValidRequest, check_task, cut_prom
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stops:
-    """What ends an output besides EOS and its length."""
+    """What ends an output besides EOS and its length.
+
+    Attributes:
+        strings: Texts.
+        ids: The same as tokens.
+        constraint: What the output has to be.
+    """
 
     strings: tuple[str, ...] = ()
     ids: tuple[tuple[int, ...], ...] = ()
+    constraint: Constraint | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +40,7 @@ class RequestBuilder:
         limits: Gives the engine's limits of the moment.
         truncation: What to do with a prompt that is too long; ``None`` refuses it.
         on_request: Called once a prompt is tokenized, before its length is checked.
+        checker: Says which constraints can be had.
     """
 
     codec: TextCodec
@@ -38,15 +48,18 @@ class RequestBuilder:
     rules: RequestRules = field(default_factory=RequestRules)
     truncation: TruncationMode | None = None
     on_request: Callable[[], None] = lambda: None
+    checker: ConstraintChecker = field(default_factory=ConstraintChecker)
 
     async def stops(self, fields: SamplingFields) -> Stops:
-        """Check the request as far as it does not depend on a prompt, and tokenize its stop strings.
+        """Check the request as far as it does not depend on a prompt; tokenize its stop strings.
 
         Raises:
             InvalidRequestError: The model does not generate, or the request wants what this server does not do.
         """
-        check_task(self.limits(), scores=False)
-        check_constraints(fields)
+        limits = self.limits()
+        check_task(limits, scores=False)
+        asked = asked_constraint(fields)
+        constraint = None if asked is None else await self.checker.check(*asked, limits)
         given = [fields.stop] if isinstance(fields.stop, str) else fields.stop or []
         most, longest = self.rules.max_stop_sequences, self.rules.max_stop_sequence_length
         if len(given) > most:
@@ -55,7 +68,7 @@ class RequestBuilder:
         ids = [await self.codec.encode(string, add_special_tokens=False) for string in strings]
         if any(len(one) > longest for one in ids):
             raise InvalidRequestError(f"stop: one has more than {longest} tokens", param="stop")
-        return Stops(strings=strings, ids=tuple(tuple(one) for one in ids if one))
+        return Stops(strings=strings, ids=tuple(tuple(one) for one in ids if one), constraint=constraint)
 
     def build(
         self,
@@ -95,6 +108,7 @@ class RequestBuilder:
             limits,
             max_new_tokens=max_new_tokens,
             stop_ids=stops.ids,
+            constraint=stops.constraint,
             prompt_logprobs=prompt_logprobs,
             top_logprobs=top_logprobs,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 
 from runtime.limits import EngineLimits
-from runtime.request import SamplingParams
+from runtime.request import Constraint, SamplingParams
 from server.errors import InvalidRequestError
 from server.openai.sampling_fields import SamplingFields
 from server.sampling_rules import GREEDY_TEMPERATURE
@@ -20,6 +20,7 @@ def sampling_params(
     *,
     max_new_tokens: int,
     stop_ids: tuple[tuple[int, ...], ...] = (),
+    constraint: Constraint | None = None,
     prompt_logprobs: bool = False,
     top_logprobs: int = 0,
 ) -> SamplingParams:
@@ -30,6 +31,7 @@ def sampling_params(
         limits: The engine's.
         max_new_tokens: At least 1.
         stop_ids: Token sequences that end the output.
+        constraint: What the output has to be, checked.
         prompt_logprobs: Whether log-probabilities of the prompt are wanted.
         top_logprobs: Alternatives wanted with each log-probability.
 
@@ -64,6 +66,7 @@ def sampling_params(
         prompt_logprobs=prompt_logprobs,
         top_logprobs=top_logprobs,
         logit_bias=bias,
+        constraint=constraint,
     )
 
 

@@ -34,7 +34,10 @@ class StreamOptions(msgspec.Struct, kw_only=True):
 
 
 class ConstraintFields(msgspec.Struct, kw_only=True):
-    """What limits the output to a language; ``server.openai.constraints`` says what of it can be had."""
+    """What limits the output to a language, one of them at a time; and what is not done.
+
+    ``guided_*`` and ``structured_outputs`` are vLLM's, ``regular_constraint`` is LightLLM's.
+    """
 
     response_format: ResponseFormat | None = None
     guided_json: Any = None

@@ -187,12 +187,15 @@ def test_a_bias_bans_and_forces_tokens(client: OpenAI, server: Server) -> None:
     assert forced == " London London"
 
 
+BAD_SCHEMA = {"name": "bad", "schema": {"type": "cat"}}
+
+
 @pytest.mark.parametrize(
     ("fields", "kind"),
     [
         ({"temperature": 3}, openai.BadRequestError),
         ({"max_tokens": 10**6}, openai.BadRequestError),
-        ({"response_format": {"type": "json_object"}}, openai.BadRequestError),
+        ({"response_format": {"type": "json_schema", "json_schema": BAD_SCHEMA}}, openai.BadRequestError),
         ({"extra_body": {"temperature": "hot"}}, openai.UnprocessableEntityError),
     ],
 )

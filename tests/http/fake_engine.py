@@ -38,6 +38,7 @@ LIMITS = EngineLimits(
     block_size=16,
     vocab_size=VOCAB_SIZE,
     eos_token_ids=(EOS_ID,),
+    constraints=True,
 )
 REWARD_LIMITS = msgspec.structs.replace(LIMITS, scores=True)
 Script = Callable[[AddRequest, int, int], TokenOutput]

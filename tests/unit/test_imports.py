@@ -26,6 +26,7 @@ LAZY = {
     "transformers": ("build_engine",),
     "tensorrt": ("runtime.executors", "build_engine.targets"),
     "cuda": ("runtime.cuda", "runtime.executors"),
+    "llguidance": ("runtime.constraints",),
     "torch": (),
     "pickle": (),
     "marshal": (),

@@ -55,6 +55,16 @@ void adjust_eos(float* z, const SamplingBatch& batch, const SamplingRow& row) {
   }
 }
 
+// What a grammar does not allow has no weight, whatever was done to it before.
+void apply_mask(float* z, int64_t vocab, const uint32_t* mask) {
+  if (mask == nullptr) return;
+  for (int64_t begin = 0; begin < vocab; begin += 32, ++mask) {
+    if (*mask == ~0u) continue;
+    const int64_t count = std::min<int64_t>(vocab - begin, 32);
+    for (int64_t i = 0; i < count; ++i) z[begin + i] = (*mask >> i) & 1u ? z[begin + i] : -INFINITY;
+  }
+}
+
 // Divides by the temperature and adds up the weights, block by block.
 WeighedRow weigh_row(float* z, int64_t vocab, float temperature, const DrawScratch& scratch) {
   const Kernels& kernels = *active_kernels();
@@ -105,6 +115,7 @@ void sample_one(void* user, int64_t index, int thread) {
   constrain(z, batch.vocab, row, scratch.logits);
   penalise(z, batch.vocab, row);
   adjust_eos(z, batch, row);
+  apply_mask(z, batch.vocab, row.mask);
   const WeighedRow weighed = weigh_row(z, batch.vocab, row.temperature, scratch);
   job.tokens[index] = -1;
   job.logprobs[index] = 0.0;

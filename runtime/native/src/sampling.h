@@ -25,8 +25,9 @@ struct SamplingRow {
   int64_t counted_length;
   const int64_t* allowed;  // none: all are
   int64_t allowed_length;
+  const uint32_t* mask;  // [ceil(vocab / 32)], the lowest bit first: what a grammar allows; null: everything
 };
-static_assert(sizeof(SamplingRow) == 8 * 9 + 16 + 8 * 5, "the layout that Python packs");
+static_assert(sizeof(SamplingRow) == 8 * 9 + 16 + 8 * 6, "the layout that Python packs");
 
 struct SamplingBatch {
   float* logits;  // [rows][vocab]; modified

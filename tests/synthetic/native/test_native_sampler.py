@@ -28,6 +28,7 @@ class Request:
     sample: int
     prompt: list[int]
     output: list[int]
+    mask: np.ndarray | None = None
 
     @property
     def counts(self) -> Counter[int]:
@@ -35,16 +36,18 @@ class Request:
 
     def start(self, sampler: RowSampler, row: int) -> None:
         sampler.start(row, self.params, self.sample, self.prompt, self.output)
+        if self.mask is not None:
+            sampler.constrain(row, self.mask)
 
     def adjusted(self, z: np.ndarray) -> np.ndarray:
         """The logits that the token is drawn from."""
-        return penalised_logits(z, self.params, self.counts, len(self.output), EOS)
+        return penalised_logits(z, self.params, self.counts, len(self.output), EOS, self.mask)
 
     def want(self, z: np.ndarray) -> tuple[int, float]:
         generated = len(self.output)
         key = [np.array([value], dtype=np.uint64) for value in (self.params.seed, self.sample, generated)]
         with np.errstate(over="ignore"):
-            return sample_row(z, self.params, self.counts, generated, EOS, float(uniforms(*key)[0]))
+            return sample_row(z, self.params, self.counts, generated, EOS, float(uniforms(*key)[0]), self.mask)
 
 
 def native(threads: int = 2, eos: frozenset[int] = EOS) -> NativeSampler:
@@ -68,7 +71,17 @@ def a_request(rng: np.random.Generator, vocabulary: int) -> Request:
         seed=int(rng.integers(2**63)),
     )
     prompt = rng.integers(0, vocabulary, 20).tolist()
-    return Request(params, int(rng.integers(3)), prompt, rng.integers(0, vocabulary, int(rng.integers(0, 30))).tolist())
+    output = rng.integers(0, vocabulary, int(rng.integers(0, 30))).tolist()
+    mask = a_mask(rng, vocabulary) if rng.random() < 0.4 else None
+    return Request(params, int(rng.integers(3)), prompt, output, mask)
+
+
+def a_mask(rng: np.random.Generator, vocabulary: int) -> np.ndarray:
+    """A grammar's: of one token, of a few or of most."""
+    allowed = rng.random(vocabulary) < rng.choice([0.0, 0.01, 0.9])
+    allowed[rng.integers(vocabulary)] = True
+    octets = np.packbits(allowed, bitorder="little")
+    return np.pad(octets, (0, -len(octets) % 4)).view(np.uint32)
 
 
 def spread(rng: np.random.Generator, rows: int, vocabulary: int) -> np.ndarray:
@@ -165,11 +178,35 @@ def test_the_likeliest_tokens_of_any_number_of_rows_are_numpys(count: int) -> No
     assert np.array_equal(logits, untouched, equal_nan=True)
 
 
+def test_nothing_but_what_the_mask_allows_is_drawn_whatever_is_done_to_it(isa: str) -> None:
+    lifting = SamplingParams(decay_factor=1e9, decay_start=0, top_k=-1, temperature=1e30, frequency_penalty=-1e9)
+    sinking = SamplingParams(repetition_penalty=1e30, presence_penalty=1e30, frequency_penalty=1e30, top_k=40)
+    mask = np.zeros(10, dtype=np.uint32)
+    mask[[3, 9]] = [1 << 5, 1 << 11]
+    logits = spread(np.random.default_rng(6), 1, 300)
+    for params in (lifting, sinking, replace(lifting, min_new_tokens=16), GREEDY):
+        request = Request(params, 0, [1], [2, 5, 7, 101, 299, 299], mask)
+        for sampler in (native(), NumpySampler(EOS)):
+            request.start(sampler, 3)
+            with np.errstate(over="ignore"):
+                assert sampler.sample([3], logits.copy(), [0])[0][0] in (101, 299)
+
+
+def test_a_mask_is_read_anew_for_each_draw() -> None:
+    mask = np.zeros(4, dtype=np.uint32)
+    sampler = native()
+    Request(GREEDY, 0, [1], [], mask).start(sampler, 0)
+    for token in (0, 31, 32, 99):
+        mask[:] = 0
+        mask[token // 32] = np.uint32(1 << token % 32)
+        assert sampler.sample([0], np.zeros((1, 100), dtype=np.float32), [0]) == ([token], [0.0])
+
+
 def test_a_row_that_starts_again_has_forgotten_who_had_it_before() -> None:
     heavy = SamplingParams(top_k=-1, repetition_penalty=9.0, allowed_token_ids=(3, 4), temperature=0.1)
     logits = spread(np.random.default_rng(5), 1, 100)
     sampler = native()
-    Request(heavy, 1, [1], [3]).start(sampler, 6)
+    Request(heavy, 1, [1], [3], np.zeros(4, dtype=np.uint32)).start(sampler, 6)
     sampler.end(6)
     Request(GREEDY, 0, [1], []).start(sampler, 6)
     assert sampler.sample([6], logits.copy(), [0])[0] == [int(logits.argmax())]

@@ -28,6 +28,7 @@ LIMITS = EngineLimits(
     block_size=16,
     vocab_size=VOCAB_SIZE,
     eos_token_ids=(EOS_ID,),
+    constraints=True,
 )
 DEEP = b"[" * 100_000 + b"]" * 100_000
 PARSER = RequestParser(codec=TextCodec(toy_tokenizer()), limits=lambda: LIMITS)
@@ -89,9 +90,11 @@ def refusal(body: bytes) -> InvalidRequestError:
         ({"allowed_token_ids": [1] * 257}, "allowed_token_ids"),
         ({"allowed_token_ids": [VOCAB_SIZE]}, "allowed_token_ids"),
         ({"allowed_token_ids": [-1]}, "allowed_token_ids"),
-        ({"regular_constraint": "a+"}, "regular_constraint"),
-        ({"guided_grammar": "root ::= 'a'"}, "guided_grammar"),
-        ({"guided_json": "{}"}, "guided_json"),
+        ({"regular_constraint": "(a"}, "regular_constraint"),
+        ({"guided_grammar": "root ::= x"}, "guided_grammar"),
+        ({"guided_json": "{}", "allowed_token_ids": [1]}, "allowed_token_ids"),
+        ({"guided_json": "{}", "regular_constraint": "a"}, "guided_json"),
+        ({"guided_json": '{"type": "cat"}'}, "guided_json"),
         ({"guided_json": {"type": "object"}}, "guided_json"),
         ({"regular_constraint": None}, "regular_constraint"),
         ({"seed": -1}, "seed"),
