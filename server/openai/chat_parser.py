@@ -10,7 +10,7 @@ from server.chat_template import ChatTemplate
 from server.errors import InvalidRequestError
 from server.openai.chat_messages import NAME, template_messages, template_tools
 from server.openai.chat_types import ChatRequest
-from server.openai.constraints import check_tool_choice
+from server.openai.forced_calls import forced_calls
 from server.openai.request_builder import RequestBuilder
 from server.openai.tokenize_types import TokenizeRequest
 from server.openai.tool_formats import HERMES, ToolFormat, ToolUse
@@ -62,7 +62,10 @@ class ChatParser:
         _check(fields)
         tools = (fields.tools or []) if fields.tool_choice != "none" else []
         use = self._tool_use(fields, tools)
-        stops = await self.builder.stops(fields)
+        forced = None
+        if use is not None:
+            forced = forced_calls(use.form, tools, fields.tool_choice, parallel=use.parallel, codec=self.builder.codec)
+        stops = await self.builder.stops(fields, forced)
         text = await self.render(fields, tools)
         # NOTE: templates write the special tokens themselves; what they leave out, the model was trained without.
         ids = await self.builder.codec.encode(text, bool(fields.add_special_tokens))
@@ -102,10 +105,11 @@ class ChatParser:
         )
 
     def _tool_use(self, fields: ChatRequest, tools: list[Tool]) -> ToolUse | None:
-        if not tools or self.tool_format is None:
+        """What outputs may call; of a model whose format is unknown, only what they have to call."""
+        if not tools or (self.tool_format is None and fields.tool_choice in (None, "auto")):
             return None
         names = frozenset(tool.function.name for tool in tools)
-        return ToolUse(self.tool_format, names, parallel=fields.parallel_tool_calls is not False)
+        return ToolUse(self.tool_format or HERMES, names, parallel=fields.parallel_tool_calls is not False)
 
 
 def _check(fields: ChatRequest) -> None:
@@ -120,4 +124,3 @@ def _check(fields: ChatRequest) -> None:
     if fields.modalities and fields.modalities != ["text"]:
         raise InvalidRequestError("modalities other than text are not supported", "unsupported", "modalities")
     check_tools(fields.tools, fields.tool_choice)
-    check_tool_choice(fields.tool_choice)

@@ -11,7 +11,6 @@ from runtime.constraints import choice, grammar, json_object, json_schema, regex
 from runtime.request import Constraint
 from server.errors import InvalidRequestError
 from server.openai.sampling_fields import ConstraintFields, ResponseFormat
-from server.openai.tool_types import NamedToolChoice, ToolChoice
 
 _REFUSED = ("min_p", "use_beam_search")
 
@@ -38,16 +37,6 @@ def asked_constraint(request: ConstraintFields) -> tuple[Constraint, str] | None
         names = " and ".join(name for _, name in asked)
         raise InvalidRequestError(f"{names} exclude each other", param=asked[1][1])
     return asked[0] if asked else None
-
-
-def check_tool_choice(choice: ToolChoice | None) -> None:
-    """Refuse to force a call.
-
-    Raises:
-        InvalidRequestError: The output would have to be constrained to one.
-    """
-    if isinstance(choice, NamedToolChoice) or choice == "required":
-        raise _refusal("tool_choice other than 'none' and 'auto'", "tool_choice")
 
 
 def _of_response_format(format_: ResponseFormat, name: str) -> Constraint | None:

@@ -50,15 +50,19 @@ class RequestBuilder:
     on_request: Callable[[], None] = lambda: None
     checker: ConstraintChecker = field(default_factory=ConstraintChecker)
 
-    async def stops(self, fields: SamplingFields) -> Stops:
+    async def stops(self, fields: SamplingFields, forced: tuple[Constraint, str] | None = None) -> Stops:
         """Check the request as far as it does not depend on a prompt; tokenize its stop strings.
+
+        Args:
+            fields: The request's.
+            forced: A constraint that counts before those of ``fields``, and the name of its field.
 
         Raises:
             InvalidRequestError: The model does not generate, or the request wants what this server does not do.
         """
         limits = self.limits()
         check_task(limits, scores=False)
-        asked = asked_constraint(fields)
+        asked = forced or asked_constraint(fields)
         constraint = None if asked is None else await self.checker.check(*asked, limits)
         given = [fields.stop] if isinstance(fields.stop, str) else fields.stop or []
         most, longest = self.rules.max_stop_sequences, self.rules.max_stop_sequence_length

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterator
@@ -116,16 +117,43 @@ def test_a_streamed_chat_is_the_same(client: OpenAI) -> None:
     assert chunks[-1].usage.completion_tokens == want.usage.completion_tokens
 
 
-def test_a_chat_with_tools_streams_what_it_answers(client: OpenAI) -> None:
-    tool: Any = {
-        "type": "function",
-        "function": {
-            "name": "get_weather",
-            "description": "The weather of a city.",
-            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather of a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "maxLength": 20}, "unit": {"enum": ["C", "F"]}},
+            "required": ["city", "unit"],
+            "additionalProperties": False,
         },
-    }
-    fields: Any = {"model": MODEL, "messages": CHAT, "tools": [tool], "temperature": 0, "max_tokens": 60}
+    },
+}
+TIME: Any = {"type": "function", "function": {"name": "get_time"}}
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
+def test_a_call_that_has_to_be_made_is_made(client: OpenAI, choice: Any) -> None:
+    turns: Any = [{"role": "user", "content": "What is the weather in Oslo?"}]
+    tools = [WEATHER] if choice == "required" else [TIME, WEATHER]
+    fields: Any = {"model": MODEL, "messages": turns, "tools": tools, "max_tokens": 80, "seed": 1}
+    fields |= {"tool_choice": choice, "parallel_tool_calls": False}
+    whole = client.chat.completions.create(**fields).choices[0]
+    with client.chat.completions.stream(**fields) as events:
+        streamed = events.get_final_completion().choices[0]
+    assert (whole.finish_reason, streamed.finish_reason) == ("tool_calls", "tool_calls")
+    (call,), (again,) = whole.message.tool_calls or [], streamed.message.tool_calls or []
+    assert call.type == "function"
+    assert call.function.name == again.function.name == "get_weather"
+    assert call.function.arguments == again.function.arguments
+    arguments = json.loads(call.function.arguments)
+    assert arguments.keys() == {"city", "unit"}
+    assert len(arguments["city"]) <= 20
+
+
+def test_a_chat_with_tools_streams_what_it_answers(client: OpenAI) -> None:
+    fields: Any = {"model": MODEL, "messages": CHAT, "tools": [WEATHER], "temperature": 0, "max_tokens": 60}
     whole = client.chat.completions.create(**fields, tool_choice="auto").choices[0]
     with client.chat.completions.stream(**fields) as events:
         streamed = events.get_final_completion().choices[0]

@@ -185,6 +185,34 @@ def test_a_template_without_tools_has_them_described(serve: Serve, engine: FakeE
     assert prompt.endswith("\n\nhi")
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_forced_call_constrains_the_output(serve: Serve, engine: FakeEngine, known: bool) -> None:
+    engine.limits = msgspec.structs.replace(LIMITS, constraints=True)
+    engine.script = utter(CALL)
+
+    async def test(client: Client) -> None:
+        for choice in ("required", named("look")):
+            answer = await chat(client, "hi", tools=[TOOL], tool_choice=choice)
+            assert message(answer) == ([None, ("look", '{"x": "é"}')], "tool_calls")
+        assert (await chat(client, "hi", tools=[TOOL], tool_choice="auto")).status == 200
+
+    serve(test, prepare=with_template, tool_call_parser="qwen25" if known else None)
+    constraints = [add.sampling.constraint for add in engine.added]
+    assert [constraint is not None for constraint in constraints] == [True, True, False]
+    assert constraints[0] is not None
+    assert "look" in constraints[0].text
+
+
+def test_an_engine_without_constraints_forces_nothing(serve: Serve, engine: FakeEngine) -> None:
+    engine.limits = msgspec.structs.replace(LIMITS, constraints=False)
+
+    async def test(client: Client) -> None:
+        error = (await chat(client, "hi", tools=[TOOL], tool_choice="required")).json["error"]
+        assert (error["code"], error["param"]) == ("unsupported", "tool_choice")
+
+    serve(test, prepare=with_template)
+
+
 def named(name: str) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name}}
 
@@ -208,7 +236,6 @@ def nested(depth: int) -> dict[str, Any]:
         ({"tools": [tool(description="x" * 2**15)]}, "tools[0].function.parameters"),
         ({"tools": [TOOL] * 129}, "tools"),
         ({"tool_choice": "required"}, "tool_choice"),
-        ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
         ({"tool_choice": named("look")}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": named("listen")}, "tool_choice.function.name"),
         ({"functions": [{"name": "look"}]}, "functions"),
