@@ -138,9 +138,11 @@ class SampleText:
         stop_strings: Strings that end the sample once they are in its text; they stay in the text.
         skip_special_tokens: Special tokens have no text.
         print_eos_token: Show the text of EOS.
+        taken_back: The prompt's ids after ``context``. The sample begins by spelling them, in whatever ids; that text
+            is not handed out.
     """
 
-    __slots__ = ("_detokenizer", "_silent", "_stops", "stopped")
+    __slots__ = ("_detokenizer", "_silent", "_stops", "_unsaid", "stopped")
 
     def __init__(
         self,
@@ -151,8 +153,11 @@ class SampleText:
         stop_strings: Sequence[str] = (),
         skip_special_tokens: bool = True,
         print_eos_token: bool = False,
+        taken_back: Sequence[int] = (),
     ) -> None:
         self._detokenizer = IncrementalDetokenizer(decoder, context, skip_special_tokens)
+        before = IncrementalDetokenizer(decoder, context, skip_special_tokens)
+        self._unsaid = sum(len(before.push(token_id)) for token_id in taken_back)
         self._silent: Collection[int] = () if print_eos_token else eos_token_ids
         self._stops = StopStrings(stop_strings)
         self.stopped = False
@@ -164,10 +169,16 @@ class SampleText:
             token_id: The sampled id.
             last: The sample ends with this id, so held-back text goes out with it.
         """
-        piece = "" if token_id in self._silent else self._detokenizer.push(token_id)
+        piece = self._say("" if token_id in self._silent else self._detokenizer.push(token_id))
         self.stopped = self._stops.found_in(piece)
         if last or self.stopped:
-            rest = self._detokenizer.flush()
+            rest = self._say(self._detokenizer.flush())
             self.stopped = self.stopped or self._stops.found_in(rest)
             piece += rest
         return piece
+
+    def _say(self, text: str) -> str:
+        """What of ``text`` is not the prompt's end."""
+        unsaid = min(self._unsaid, len(text))
+        self._unsaid -= unsaid
+        return text[unsaid:]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -35,6 +37,29 @@ class Constraint:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class OpeningState:
+    """What one of an output's first tokens may be.
+
+    Attributes:
+        allowed: Token ids, at least one, as little-endian int32.
+        following: Those of them after which the output is limited still: ids and numbers of states. After any other
+            it goes on as it likes.
+    """
+
+    allowed: bytes
+    following: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def of(cls, ids: Sequence[int], following: Iterable[tuple[int, int]] = ()) -> OpeningState:
+        """The state that allows ``ids``."""
+        return cls(struct.pack(f"<{len(ids)}i", *ids), tuple(following))
+
+
+Opening = tuple[OpeningState, ...]
+"""How an output may begin: in state 0; or as it likes, without states."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
     """Sampling parameters of one request, already in range.
@@ -63,6 +88,7 @@ class SamplingParams:
         top_logprobs: Report so many of the likeliest tokens beside each log-probability.
         logit_bias: Token ids, each once, and what is added to their logits before anything else.
         constraint: What the output has to be; ends it too.
+        opening: How the output may begin; not together with ``constraint``.
     """
 
     temperature: float = 1.0
@@ -84,6 +110,7 @@ class SamplingParams:
     top_logprobs: int = 0
     logit_bias: tuple[tuple[int, float], ...] = field(default=())
     constraint: Constraint | None = None
+    opening: Opening = field(default=())
 
     @property
     def penalised(self) -> bool:

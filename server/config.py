@@ -30,6 +30,9 @@ class WorkerConfig:
         prompt_logprobs: ``/generate`` reports the log-probabilities of the prompt's tokens.
         truncation: What to do with too long prompts; ``None`` refuses them.
         tool_call_parser: Name of the format of tool calls; ``None`` has the model's files say.
+        tgi: LightLLM's paths speak TGI's format.
+        token_healing: The last tokens of prompts are drawn anew.
+        first_token_constraint: Outputs begin with one of the tokens that the environment names.
         stall_seconds: How long a client may leave its answer unread.
         log_level: Name of the lowest level logged.
     """
@@ -43,6 +46,9 @@ class WorkerConfig:
     prompt_logprobs: bool = False
     truncation: Literal["head", "center"] | None = None
     tool_call_parser: str | None = None
+    tgi: bool = False
+    token_healing: bool = False
+    first_token_constraint: bool = False
     stall_seconds: float = 60.0
     log_level: str = "info"
 

@@ -19,6 +19,8 @@ class RequestRules:
         input_penalty: Default of the request field.
         health_timeout: Seconds in which a healthy engine answers.
         force_unhealthy: ``/health`` answers 503 whatever the engine does.
+        first_allowed_tokens: What outputs may begin with in ``--first_token_constraint_mode``.
+        return_list: TGI's format answers with a list of one object.
     """
 
     max_stop_sequences: int = 10
@@ -29,6 +31,8 @@ class RequestRules:
     input_penalty: bool = False
     health_timeout: float = 5.0
     force_unhealthy: bool = False
+    first_allowed_tokens: tuple[int, ...] = ()
+    return_list: bool = False
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> RequestRules:
@@ -46,6 +50,8 @@ class RequestRules:
             input_penalty=_flag(environ, "INPUT_PENALTY", False),
             health_timeout=float(count(environ, "HEALTH_TIMEOUT", 5)),
             force_unhealthy=_flag(environ, "DEBUG_HEALTHCHECK_RETURN_FAIL", False),
+            first_allowed_tokens=_token_ids(environ, "FIRST_ALLOWED_TOKENS"),
+            return_list=_flag(environ, "RETURN_LIST", False),
         )
 
 
@@ -66,3 +72,11 @@ def count(environ: Mapping[str, str], name: str, default: int) -> int:
 def _flag(environ: Mapping[str, str], name: str, default: bool) -> bool:
     text = environ.get(name, "").strip().upper()
     return text in ("ON", "TRUE", "1") if text else default
+
+
+def _token_ids(environ: Mapping[str, str], name: str) -> tuple[int, ...]:
+    text = environ.get(name, "").strip()
+    parts = [part.strip() for part in text.split(",")] if text else []
+    if not all(part.isdecimal() and len(part) <= 9 for part in parts):
+        raise ValueError(f"environment variable {name} must be token ids such as 1,2,3, not {text!r}")
+    return tuple(map(int, parts))

@@ -13,9 +13,11 @@ from server.errors import ClientGoneError, InvalidRequestError, ServerError, Una
 from server.openai.errors import body_of, error_body, speaks_openai, status_of
 from server.resources.base import answer
 from server.services import Services
+from server.tgi.format import error_fields
 
 logger = logging.getLogger("peregrine.errors")
 
+GENERATE_PATHS = ("/", "/generate", "/generate_stream")
 _DETAILS = {404: "Not Found", 405: "Method Not Allowed"}
 
 
@@ -32,6 +34,8 @@ def add_error_answers(app: App[Request, Response], services: Callable[[], Servic
                 content |= {"error_code": error_code, "param": param}
             case UnavailableError(retry_after=seconds):
                 response.set_header("Retry-After", str(seconds))
+        if services().config.tgi and request.path in GENERATE_PATHS:
+            content |= error_fields(error)
         answer(response, body_of(error) if openai else content, status)
 
     async def client_gone(_request: Request, response: Response, _error: ClientGoneError, _params: Any) -> None:

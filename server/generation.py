@@ -11,6 +11,7 @@ from runtime.request import FinishReason, TopLogprobs
 from server.engine_client import EngineClient
 from server.environment import RequestRules
 from server.errors import ClientGoneError, ServerError, UnavailableError
+from server.first_tokens import limit_first_token
 from server.observer import Observer
 from server.request_stream import RequestStream
 from server.tokenizer import TextCodec
@@ -202,20 +203,27 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Generator:
-    """Starts generations."""
+    """Starts generations.
+
+    Attributes:
+        first_tokens: What every output may begin with; empty for anything.
+    """
 
     client: EngineClient
     codec: TextCodec
     rules: RequestRules
     observer: Observer
+    first_tokens: tuple[int, ...] = ()
 
     def start(self, request: ValidRequest, seconds_before: float = 0.0) -> Generation:
         """Queue ``request``, which took ``seconds_before`` to check, in the engine.
 
         Raises:
             UnavailableError: The engine is not connected.
+            InvalidRequestError: None of the tokens that an output may begin with is one that the request allows.
         """
-        stream = self.client.submit(request.prompt, request.sampling, request.samples)
+        sampling = limit_first_token(request.sampling, self.first_tokens)
+        stream = self.client.submit(request.prompt, sampling, request.samples)
         window = self.rules.decode_prefix_length
         silent, skip = frozenset(self.client.limits.eos_token_ids), request.skip_special_tokens
         if skip and request.shown_special_ids:
@@ -228,6 +236,7 @@ class Generator:
                 stop_strings=request.stop_strings,
                 skip_special_tokens=skip,
                 print_eos_token=request.print_eos_token,
+                taken_back=request.taken_back,
             )
             for _ in range(request.samples)
         ]

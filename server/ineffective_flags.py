@@ -7,8 +7,6 @@ SWITCHES = (
     "disable_chunked_prefill",
     "use_dynamic_prompt_cache",
     "disable_aggressive_schedule",
-    "token_healing_mode",
-    "first_token_constraint_mode",
     "diverse_mode",
     "health_monitor",
     "disable_cudagraph",

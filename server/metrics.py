@@ -122,7 +122,7 @@ class FrontMetrics:
 
     def first_token(self, run: Run, output: TokenOutput) -> None:
         """See ``server.observer.Observer``."""
-        seconds, prompt = run.first_token_at - run.started, len(run.request.prompt)
+        seconds, prompt = run.first_token_at - run.started, run.request.prompt_tokens
         for histogram in (self._ttft, self._vllm_ttft):
             histogram.observe(seconds)
         for histogram in (self._queue, self._vllm_queue):
@@ -140,7 +140,7 @@ class FrontMetrics:
         self._observe_gaps()
         request, seconds = run.request, time.perf_counter() - run.started
         tokens = sum(run.counts)
-        self._input.observe(len(request.prompt))
+        self._input.observe(request.prompt_tokens)
         self._max_new.observe(request.sampling.max_new_tokens)
         self._generated.observe(tokens)
         for histogram in (self._inference, self._vllm_e2e):

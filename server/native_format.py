@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from server.generation import Generation, TokenEvent
-from server.validation import ValidRequest
+from server.validation import RequestParser, ValidRequest
 
 
 class _Token(msgspec.Struct):
@@ -38,16 +39,49 @@ def encode(answer: Any) -> bytes:
     return _ENCODER.encode(answer)
 
 
-def event_frame(event: TokenEvent, prompt_tokens: int) -> bytes:
-    """The server-sent event of one token: ``data:`` without a space, compact JSON, an empty line."""
-    token = _Token(event.token_id, event.text, event.logprob, event.special, event.count, prompt_tokens)
-    reason = event.finish_reason
-    return b"data:%b\n\n" % _ENCODER.encode(_Event(token, None, reason is not None, reason, None, event.error or UNSET))
+@dataclass(frozen=True, slots=True)
+class NativeFormat:
+    """See ``server.generate_format.GenerateFormat``."""
+
+    parser: RequestParser
+
+    async def parse(self, body: bytes, *, streaming: bool | None) -> tuple[ValidRequest, bool]:
+        """See ``GenerateFormat``."""
+        return await self.parser.generate(body, streaming=streaming)
+
+    def answer(self, generation: Generation, events: list[TokenEvent]) -> bytes:
+        """See ``GenerateFormat``."""
+        return plain_answer(generation, events)
+
+    def writer(self, request: ValidRequest) -> NativeEvents:
+        """See ``GenerateFormat``."""
+        return NativeEvents(request.prompt_tokens)
 
 
-def failure_frame(message: str, count: int, prompt_tokens: int) -> bytes:
+@dataclass(frozen=True, slots=True)
+class NativeEvents:
+    """See ``server.generate_format.EventWriter``."""
+
+    prompt_tokens: int
+
+    def frame(self, event: TokenEvent) -> bytes:
+        """See ``EventWriter``: ``data:`` without a space, compact JSON, an empty line."""
+        return b"data:%b\n\n" % _ENCODER.encode(_event(event, self.prompt_tokens))
+
+    def failure(self, message: str, count: int) -> bytes:
+        """See ``EventWriter``."""
+        return self.frame(failure_event(message, count))
+
+
+def event_fields(event: TokenEvent, prompt_tokens: int) -> dict[str, Any]:
+    """What an event says of a token, as plain data."""
+    fields: dict[str, Any] = msgspec.to_builtins(_event(event, prompt_tokens))
+    return fields
+
+
+def failure_event(message: str, count: int) -> TokenEvent:
     """The last event of a stream that cannot go on."""
-    return event_frame(TokenEvent(0, -1, "", 0.0, False, count, 0.0, "error", message), prompt_tokens)
+    return TokenEvent(0, -1, "", 0.0, False, count, 0.0, "error", message)
 
 
 def plain_answer(generation: Generation, events: list[TokenEvent]) -> bytes:
@@ -65,10 +99,10 @@ def plain_answer(generation: Generation, events: list[TokenEvent]) -> bytes:
         "generated_text": ["".join(event.text for event in output) for output in outputs],
         "count_output_tokens": _flat([output[-1].count for output in outputs]),
         "finish_reason": _flat([output[-1].finish_reason for output in outputs]),
-        "prompt_tokens": len(request.prompt),
+        "prompt_tokens": request.prompt_tokens,
     }
     if request.return_details:
-        answer["tokens"] = _flat([[_detail(e, len(request.prompt)) for e in output] for output in outputs])
+        answer["tokens"] = _flat([[token_details(e, request.prompt_tokens) for e in o] for o in outputs])
     if request.sampling.prompt_logprobs:
         answer |= _prompt_fields(request, generation.prompt_logprobs or [])
     return _ENCODER.encode(answer)
@@ -78,7 +112,14 @@ def _flat(values: list[Any]) -> Any:
     return values[0] if len(values) == 1 else values
 
 
-def _detail(event: TokenEvent, prompt_tokens: int) -> dict[str, Any]:
+def _event(event: TokenEvent, prompt_tokens: int) -> _Event:
+    token = _Token(event.token_id, event.text, event.logprob, event.special, event.count, prompt_tokens)
+    reason = event.finish_reason
+    return _Event(token, None, reason is not None, reason, None, event.error or UNSET)
+
+
+def token_details(event: TokenEvent, prompt_tokens: int) -> dict[str, Any]:
+    """One of the objects under ``tokens``."""
     return {
         "id": event.token_id,
         "logprob": event.logprob,

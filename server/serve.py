@@ -24,8 +24,9 @@ from server.environment import RequestRules, count
 from server.errors import StartError
 from server.generation_defaults import read_defaults
 from server.ineffective_flags import LISTS, OPTIONS, SWITCHES
+from server.opening_flags import check_opening_flags
 from server.reward_flag import check_reward_flag, check_reward_flag_of_script
-from server.serve_flags import UNSUPPORTED, serve_parser
+from server.serve_flags import serve_parser
 from server.supervisor import CANNOT_START, Supervisor, SupervisorConfig
 from server.tether import tethered
 
@@ -58,9 +59,6 @@ def refuse_unsupported(arguments: argparse.Namespace) -> None:
     Raises:
         StartError: There is one; the message names it.
     """
-    for name, reason in UNSUPPORTED.items():
-        if getattr(arguments, name):
-            raise StartError(f"--{name}: {reason}")
     if arguments.run_mode != "normal":
         raise StartError(f"--run_mode {arguments.run_mode}: only normal is supported")
     if arguments.spec and arguments.model_dir:
@@ -132,6 +130,9 @@ def supervisor_config(arguments: argparse.Namespace, bundle: Path) -> Supervisor
         prompt_logprobs=arguments.return_all_prompt_logprobs,
         truncation=arguments.long_truncation_mode,
         tool_call_parser=arguments.tool_call_parser,
+        tgi=arguments.use_tgi_api,
+        token_healing=arguments.token_healing_mode,
+        first_token_constraint=arguments.first_token_constraint_mode,
         stall_seconds=arguments.write_stall_seconds,
         log_level=arguments.log_level,
     )
@@ -184,12 +185,15 @@ def _announce(arguments: argparse.Namespace, bundle: Path) -> None:
 
 def _check_model(arguments: argparse.Namespace, bundle: Path) -> bool:
     """Check the flags that depend on the model; returns whether it generates text, as far as can be told."""
+    rules = RequestRules.from_environ(os.environ)
     if arguments.executor == "scripted":
         if arguments.use_reward_model:
             check_reward_flag_of_script(bundle / SCRIPT_FILE)
+        check_opening_flags(arguments, rules, None)
         return not arguments.use_reward_model
     manifest = open_bundle(bundle).manifest
     check_eos_ids(arguments.eos_id or (), manifest.architecture.vocab_size)
+    check_opening_flags(arguments, rules, manifest)
     if arguments.use_reward_model:
         check_reward_flag(manifest)
     return manifest.architecture.score_head is None

@@ -12,9 +12,6 @@ from server.config import DEFAULT_BODY_LIMIT
 from server.logs import LEVELS
 from server.openai.tool_formats import TOOL_FORMATS
 
-UNSUPPORTED = {"use_tgi_api": "this version does not speak TGI's format"}
-"""Switches that must not be ignored, since answers would not be what is asked for."""
-
 
 class _Parser(argparse.ArgumentParser):
     """Errors in this program's own form."""
@@ -33,7 +30,7 @@ def serve_parser(prog: str) -> argparse.ArgumentParser:
     hidden = argparse.SUPPRESS
     parser.add_argument("--executor", choices=("auto", "scripted"), default="auto", help=hidden)
     parser.add_argument("--run_mode", default="normal", help=hidden)
-    for name in (*ineffective_flags.SWITCHES, *UNSUPPORTED):
+    for name in ineffective_flags.SWITCHES:
         parser.add_argument(f"--{name}", action="store_true", help=hidden)
     for name in ineffective_flags.OPTIONS:
         parser.add_argument(f"--{name}", help=hidden)
@@ -68,6 +65,11 @@ def _add_requests(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--long_truncation_mode", choices=("head", "center"), help="cut too long prompts")
     group.add_argument(
         "--tool_call_parser", choices=tuple(TOOL_FORMATS), help="how the model calls tools (default: as its files say)"
+    )
+    group.add_argument("--use_tgi_api", action="store_true", help="speak TGI's format on LightLLM's paths")
+    group.add_argument("--token_healing_mode", action="store_true", help="draw the last tokens of prompts anew")
+    group.add_argument(
+        "--first_token_constraint_mode", action="store_true", help="limit first tokens to FIRST_ALLOWED_TOKENS"
     )
 
 

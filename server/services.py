@@ -14,10 +14,12 @@ from server.config import WorkerConfig
 from server.constraints import ConstraintChecker
 from server.engine_client import EngineClient
 from server.environment import RequestRules
+from server.generate_format import GenerateFormat
 from server.generation import Generator
 from server.generation_defaults import GenerationDefaults, read_defaults
 from server.health import EngineHealth
 from server.metrics import FrontMetrics
+from server.native_format import NativeFormat
 from server.openai.chat_parser import ChatParser
 from server.openai.completion_parser import CompletionParser
 from server.openai.request_builder import RequestBuilder
@@ -25,6 +27,8 @@ from server.openai.token_texts import TokenTexts
 from server.openai.tool_formats import choose_format
 from server.score_parser import ScoreParser
 from server.scoring import Scorer
+from server.tgi.format import TgiFormat
+from server.token_healing import TokenHealing
 from server.tokenizer import TextCodec
 from server.validation import RequestParser
 
@@ -34,6 +38,7 @@ class Services:
     """Made once the engine has told its limits.
 
     Attributes:
+        format: What LightLLM's paths speak.
         draining: Says whether the server is about to stop.
     """
 
@@ -44,6 +49,7 @@ class Services:
     checker: ConstraintChecker
     template: ChatTemplate
     parser: RequestParser
+    format: GenerateFormat
     generator: Generator
     score_parser: ScoreParser
     scorer: Scorer
@@ -80,6 +86,7 @@ async def start_services(
     metrics = FrontMetrics(client.limits.max_request_tokens, config.model_name)
     client.on_step = metrics.step
     checker = ConstraintChecker()
+    texts = TokenTexts(codec.tokenizer)
     parser = RequestParser(
         codec=codec,
         limits=lambda: client.limits,
@@ -88,6 +95,7 @@ async def start_services(
         strict=config.strict_parameters,
         truncation=config.truncation,
         prompt_logprobs=config.prompt_logprobs,
+        healing=TokenHealing(texts, client.limits.vocab_size, codec.special_ids) if config.token_healing else None,
         on_request=metrics.request,
         checker=checker,
     )
@@ -115,12 +123,15 @@ async def start_services(
         checker=checker,
         template=template,
         parser=parser,
-        generator=Generator(client, codec, rules, metrics),
+        format=TgiFormat(parser, rules.return_list) if config.tgi else NativeFormat(parser),
+        generator=Generator(
+            client, codec, rules, metrics, rules.first_allowed_tokens if config.first_token_constraint else ()
+        ),
         score_parser=score_parser,
         scorer=Scorer(client, metrics),
         completion_parser=CompletionParser(builder),
         chat_parser=ChatParser(builder, template, choose_format(config.tool_call_parser, template, codec.tokenizer)),
-        token_texts=TokenTexts(codec.tokenizer),
+        token_texts=texts,
         metrics=metrics,
         draining=draining,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -25,6 +25,7 @@ from server.sampling_rules import (
 )
 from server.stop_sequences import NAME as STOP_SEQUENCES
 from server.stop_sequences import check_length, parse_stop_sequences
+from server.token_healing import EXTRA_TOKENS, TokenHealing
 from server.tokenizer import TextCodec
 
 _GENERATE = msgspec.json.Decoder(GenerateBody)
@@ -39,6 +40,7 @@ class ValidRequest:
 
     Attributes:
         prompt: Token ids, at least one, all in the vocabulary.
+        taken_back: The prompt's last tokens, where ``prompt`` is without them and the output begins by spelling them.
         samples: Independent outputs, 1 to 8.
         stop_strings: Matched on the decoded text, besides the token sequences in ``sampling``.
         shown_special_ids: Special tokens that have text although ``skip_special_tokens``.
@@ -47,6 +49,7 @@ class ValidRequest:
 
     prompt: list[int]
     sampling: SamplingParams
+    taken_back: Sequence[int] = ()
     samples: int = 1
     stop_strings: tuple[str, ...] = ()
     return_details: bool = False
@@ -54,6 +57,11 @@ class ValidRequest:
     print_eos_token: bool = False
     shown_special_ids: frozenset[int] = frozenset()
     ignored: tuple[str, ...] = ()
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompt as it was sent."""
+        return len(self.prompt) + len(self.taken_back)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +74,7 @@ class RequestParser:
         truncation: What to do with a prompt that is too long; ``None`` refuses it.
         prompt_logprobs: Report the log-probabilities of prompt tokens where the answer has room for them.
         checker: Says which constraints can be had.
+        healing: Takes back the last tokens of prompts; ``None`` leaves them.
         on_request: Called once a request's prompt is tokenized, before its length is checked.
     """
 
@@ -77,6 +86,7 @@ class RequestParser:
     truncation: TruncationMode | None = None
     prompt_logprobs: bool = False
     checker: ConstraintChecker = field(default_factory=ConstraintChecker)
+    healing: TokenHealing | None = None
     on_request: Callable[[], None] = lambda: None
 
     async def generate(self, body: bytes, *, streaming: bool | None = None) -> tuple[ValidRequest, bool]:
@@ -129,9 +139,12 @@ class RequestParser:
         sampling = sampling_params(parameters, self.defaults, rules, prompt_logprobs=prompt_logprobs)
         constraint = None if asked is None else await self.checker.check(*asked, limits)
         stop_ids = [await self._stop_ids(string) for string in stops.strings]
+        if self.healing is not None:
+            # NOTE: the end of the prompt, drawn anew, must not be taken for a stop string. On the text it is not.
+            stop_ids = [ids for ids in stop_ids if self.codec.special_ids.intersection(ids)]
         ids = await self._prompt_ids(prompt, bool(parameters.add_special_tokens), limits.vocab_size)
         self.on_request()
-        return ValidRequest(
+        request = ValidRequest(
             prompt=fit_prompt(ids, sampling.max_new_tokens, limits.max_request_tokens, self.truncation),
             sampling=replace(
                 sampling,
@@ -145,6 +158,21 @@ class RequestParser:
             print_eos_token=bool(parameters.print_eos_token),
             ignored=ignored,
         )
+        return request if self.healing is None else self._heal(request, self.healing)
+
+    def _heal(self, request: ValidRequest, healing: TokenHealing) -> ValidRequest:
+        """Take tokens back, unless the output is limited otherwise, or the whole prompt's tokens are asked about."""
+        params = request.sampling
+        if params.allowed_token_ids or params.constrained or params.prompt_logprobs:
+            return request
+        healed = healing.heal(request.prompt)
+        if healed is None:
+            return request
+        taken = len(healed.taken_back)
+        most = min(params.max_new_tokens + EXTRA_TOKENS, room(self.limits(), request.samples) - request.prompt_tokens)
+        new_tokens = taken + max(most, params.max_new_tokens)
+        sampling = replace(params, opening=healed.opening, max_new_tokens=new_tokens)
+        return replace(request, prompt=healed.prompt, taken_back=healed.taken_back, sampling=sampling)
 
     async def _prompt_ids(self, prompt: str | list[int], add_special_tokens: bool, vocab_size: int) -> list[int]:
         if isinstance(prompt, str):
@@ -185,6 +213,12 @@ def cut_prompt(ids: list[int], keep: int, mode: TruncationMode) -> list[int]:
     """The last ``keep`` tokens of ``ids``, or the first and last halves of as many."""
     head = keep // 2 if mode == "center" else 0
     return ids[:head] + ids[len(ids) - (keep - head) :]
+
+
+def room(limits: EngineLimits, samples: int) -> int:
+    """Tokens that each of ``samples`` outputs can have, their prompt included, on an engine without other work."""
+    blocks = limits.max_total_tokens // limits.block_size // samples
+    return min(limits.max_request_tokens, blocks * limits.block_size)
 
 
 def check_task(limits: EngineLimits, *, scores: bool) -> None:

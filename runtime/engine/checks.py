@@ -8,6 +8,7 @@ from runtime.constraints.specification import MAX_BYTES
 from runtime.limits import EngineLimits
 from runtime.messages import AddRequest
 from runtime.request import SamplingParams
+from runtime.sampling.openings import well_formed
 
 MAX_TOP_LOGPROBS = 20
 """Of the likeliest tokens beside each; as many as OpenAI's API has."""
@@ -49,6 +50,10 @@ def request_problem(request: AddRequest, limits: EngineLimits) -> str:
         return "allowed_token_ids and another constraint exclude each other"
     if params.constraint is not None and len(params.constraint.text) > MAX_BYTES:
         return f"a constraint may have {MAX_BYTES} bytes"
+    if not limits.host_logits and params.opening:
+        return "this engine draws tokens on its device: it cannot limit how an output begins"
+    if params.opening and (params.constraint or not well_formed(params.opening, limits.vocab_size)):
+        return "the output cannot begin as it should"
     return "" if _in_range(params) else "a sampling parameter is out of range"
 
 

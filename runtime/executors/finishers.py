@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from runtime.constraints import Grammar, MaskRows
 from runtime.executors.rows import RowTable
-from runtime.sampling import LogitBias, RowSampler, alternatives
+from runtime.sampling import LogitBias, Openings, RowSampler, alternatives
 from runtime.scheduler.plan import Logits, RowStart, RowWork, StepOutput
 
 NOT_FINITE = "the model produced logits that are not finite"
@@ -60,6 +60,7 @@ class TokenSampler:
         self._rows = rows
         self._sampler = sampler
         self._masks = MaskRows(len(rows.lengths), tuple(eos_token_ids))
+        self._openings = Openings(sampler)
         self._biases: dict[int, LogitBias] = {}
         self._alternatives: dict[int, int] = {}
 
@@ -67,6 +68,7 @@ class TokenSampler:
         """See ``Finisher``."""
         prompt, output = start.tokens[: start.prompt_length], start.tokens[start.prompt_length :]
         self._sampler.start(start.row, start.params, start.sample, prompt, output)
+        self._openings.start(start.row, start.params.opening, output)
         self._biases.pop(start.row, None)
         self._alternatives.pop(start.row, None)
         if start.params.logit_bias:
@@ -82,6 +84,7 @@ class TokenSampler:
         """See ``Finisher``."""
         self._sampler.end(row)
         self._masks.end(row)
+        self._openings.end(row)
         self._biases.pop(row, None)
         self._alternatives.pop(row, None)
 
@@ -124,7 +127,9 @@ class TokenSampler:
         """
         for depth in itertools.count():
             self._add_biases(rows, logits, places)
+            self._openings.limit(rows, logits.shape[1])
             tokens, logprobs = self._sampler.sample(rows, logits, places)
+            self._openings.accept(rows, tokens)
             self._note_alternatives(rows, logits, places, tokens, logprobs, output)
             if min(tokens) < 0:
                 output.errors |= {row: NOT_FINITE for row, token in zip(rows, tokens, strict=True) if token < 0}

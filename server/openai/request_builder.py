@@ -14,7 +14,7 @@ from server.openai.constraints import asked_constraint
 from server.openai.sampling import sampling_params
 from server.openai.sampling_fields import SamplingFields
 from server.tokenizer import TextCodec
-from server.validation import TruncationMode, ValidRequest, check_task, cut_prompt
+from server.validation import TruncationMode, ValidRequest, check_task, cut_prompt, room
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,9 +136,3 @@ class RequestBuilder:
                 name if keep >= 1 else "max_tokens",
             )
         return cut_prompt(prompt, keep, self.truncation)
-
-
-def room(limits: EngineLimits, samples: int) -> int:
-    """Tokens that each of ``samples`` outputs can have, their prompt included, on an engine without other work."""
-    blocks = limits.max_total_tokens // limits.block_size // samples
-    return min(limits.max_request_tokens, blocks * limits.block_size)

@@ -9,8 +9,8 @@ from falcon.asgi import Request, Response
 
 from server.connection import SCOPE_KEY, Connection
 from server.errors import ClientGoneError, UnavailableError
+from server.generate_format import EventWriter
 from server.generation import Generation, TokenEvent
-from server.native_format import event_frame, failure_frame, plain_answer
 from server.resources.base import Resource
 from server.resources.request_log import SAFE_NAME, closer, logger
 from server.services import Services
@@ -20,7 +20,7 @@ MAX_IGNORED_NAMES = 16
 
 
 class GenerateResource(Resource):
-    """Completion in LightLLM's native format.
+    """Completion in LightLLM's native format, or in TGI's.
 
     Args:
         services: Gives the shared parts.
@@ -35,7 +35,7 @@ class GenerateResource(Resource):
     async def on_post(self, request: Request, response: Response) -> None:
         """Complete a prompt."""
         services, arrived = self._services(), time.perf_counter()
-        valid, streaming = await services.parser.generate(await self._body(request), streaming=self._streaming)
+        valid, streaming = await services.format.parse(await self._body(request), streaming=self._streaming)
         seconds = time.perf_counter() - arrived
         services.metrics.validated(seconds)
         generation = services.generator.start(valid, seconds)
@@ -49,13 +49,13 @@ class GenerateResource(Resource):
             response.content_type = "text/event-stream; charset=utf-8"
             response.cache_control = ["no-cache"]
             response.set_header("X-Accel-Buffering", "no")
-            response.stream = EventStream(generation, events)
+            response.stream = EventStream(generation, events, services.format.writer(valid))
             return
         while not generation.done:
             events += await generation.events()
         _raise_failure(events, tokens_count=True)
         response.content_type = "application/json"
-        response.data = plain_answer(generation, events)
+        response.data = services.format.answer(generation, events)
 
     def _name_ignored(self, response: Response, names: tuple[str, ...]) -> None:
         safe = [name for name in names if SAFE_NAME.fullmatch(name)][:MAX_IGNORED_NAMES]
@@ -71,11 +71,11 @@ class GenerateResource(Resource):
 class EventStream:
     """The frames of a running generation, one per token; what has come since the last chunk is one chunk."""
 
-    __slots__ = ("_broken", "_events", "_generation", "_prompt_tokens")
+    __slots__ = ("_broken", "_events", "_generation", "_writer")
 
-    def __init__(self, generation: Generation, events: list[TokenEvent]) -> None:
+    def __init__(self, generation: Generation, events: list[TokenEvent], writer: EventWriter) -> None:
         self._generation = generation
-        self._prompt_tokens = len(generation.request.prompt)
+        self._writer = writer
         self._events = events
         self._broken = False
 
@@ -95,9 +95,8 @@ class EventStream:
                 # NOTE: this runs outside Falcon's error handlers; what escapes cuts the connection.
                 logger.exception("request %d failed", self._generation.request_id)
                 self._broken = True
-                tokens = sum(self._generation.counts)
-                return failure_frame("internal error", tokens, self._prompt_tokens)
-        return b"".join([event_frame(event, self._prompt_tokens) for event in events])
+                return self._writer.failure("internal error", sum(self._generation.counts))
+        return b"".join([self._writer.frame(event) for event in events])
 
 
 def _raise_failure(events: list[TokenEvent], *, tokens_count: bool) -> None:

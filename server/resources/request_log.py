@@ -28,7 +28,7 @@ def closer(runs: Sequence[Run], request: Request) -> Callable[[], None]:
                 "request=%d x_request_id=%s prompt_tokens=%d output_tokens=%s finish=%s seconds=%.3f",
                 run.request_id,
                 safe_name,
-                len(run.request.prompt),
+                run.request.prompt_tokens,
                 ",".join(map(str, run.counts)),
                 ",".join(run.reasons),
                 time.perf_counter() - run.started,

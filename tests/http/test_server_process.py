@@ -233,7 +233,7 @@ def test_a_taken_port_is_one_clear_message(bundle: Path, server: ServerProcess, 
         (["--executor", "scripted", "/nonexistent"], "script.json"),
         (["--max_req_total_len", "0"], "--max_req_total_len"),
         (["--no_such_flag"], "--no_such_flag"),
-        (["--use-tgi-api"], "--use_tgi_api"),
+        (["--first-token-constraint-mode"], "FIRST_ALLOWED_TOKENS"),
     ],
 )
 def test_mistakes_of_the_operator_are_one_clear_message(flags: list[str], names: str) -> None:

@@ -164,3 +164,20 @@ def test_the_last_token_brings_the_held_back_text() -> None:
     first, second = BYTES.encode("é").ids
     assert sample.push(first, last=True) == REPLACEMENT
     assert SampleText(BYTES, []).push(second, last=False) == ""
+
+
+@pytest.mark.parametrize("again", ["hello", "h e l l o", "he ll o", "hello p", "h e ll o p"])
+def test_what_was_taken_back_is_not_handed_out_again(again: str) -> None:
+    taken_back = [BYTES.token_to_id("hell"), BYTES.token_to_id("o")]
+    sample = SampleText(BYTES, BYTES.encode("x").ids, stop_strings=["hello", "p!"], taken_back=taken_back)
+    texts = [sample.push(BYTES.token_to_id(piece), last=False) for piece in [*again.split(), "y", "p", "!"]]
+    assert "".join(texts) == ("p" if again.endswith("p") else "") + "yp!"
+    assert sample.stopped, "only what is handed out is searched for stop strings"
+
+
+def test_a_character_that_was_cut_by_taking_back_is_whole_again() -> None:
+    first, second = BYTES.encode("é").ids
+    sample = SampleText(BYTES, [*BYTES.encode("x").ids, first], taken_back=[second])
+    assert [sample.push(second, last=False), sample.push(BYTES.token_to_id("y"), last=False)] == ["", "y"]
+    sample = SampleText(BYTES, BYTES.encode("x").ids, taken_back=[first])
+    assert [sample.push(first, last=False), sample.push(second, last=False)] == ["", "é"]

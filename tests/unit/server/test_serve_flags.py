@@ -10,7 +10,9 @@ from toy_manifest import toy_manifest, write_openable_bundle
 from runtime.bundle import BundleError
 from runtime.bundle.architecture import ScoreHead
 from server.cli import main
+from server.environment import RequestRules
 from server.errors import StartError
+from server.opening_flags import check_opening_flags
 from server.reward_flag import check_reward_flag, check_reward_flag_of_script
 from server.serve import (
     check_eos_ids,
@@ -43,10 +45,15 @@ def test_lightllms_flags_reach_the_engine() -> None:
 
 
 def test_flags_reach_the_workers() -> None:
-    flags = "--model_name kestrel --strict_parameters --return_all_prompt_logprobs --long_truncation_mode head"
+    flags = (
+        "--model_name kestrel --strict_parameters --return_all_prompt_logprobs --long_truncation_mode head"
+        " --use_tgi_api --first_token_constraint_mode"
+    )
     config = supervisor_config(parse(*flags.split(), "--httpserver_workers", "3"), Path("/bundle"))
     assert (config.worker.model_name, config.worker.strict_parameters) == ("kestrel", True)
     assert (config.worker.prompt_logprobs, config.worker.truncation) == (True, "head")
+    assert (config.worker.tgi, config.worker.first_token_constraint, config.worker.token_healing) == (True, True, False)
+    assert supervisor_config(parse("--token_healing_mode"), Path()).worker.token_healing
     assert config.http.workers == 3
     assert config.http.graceful_timeout > config.engine.drain_seconds
 
@@ -90,10 +97,46 @@ def test_bad_flags_are_named(flags: list[str], names: str, capsys: pytest.Captur
     assert names in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flags", [["--use_tgi_api"], ["--run_mode", "prefill"]])
-def test_flags_that_would_change_answers_are_refused(flags: list[str]) -> None:
-    with pytest.raises(StartError, match=flags[0]):
-        refuse_unsupported(parse(*flags))
+def test_a_run_mode_that_would_change_answers_is_refused() -> None:
+    with pytest.raises(StartError, match="--run_mode"):
+        refuse_unsupported(parse("--run_mode", "prefill"))
+
+
+FIRST, HEALING = "--first_token_constraint_mode", "--token_healing_mode"
+
+
+@pytest.mark.parametrize(
+    ("flags", "target", "tokens", "message"),
+    [
+        ([HEALING, FIRST], "cpu", (1,), "has no place"),
+        ([HEALING, "--return_all_prompt_logprobs"], "cpu", (), "wants them whole"),
+        ([FIRST], "cpu", (), "FIRST_ALLOWED_TOKENS has to name tokens"),
+        ([FIRST], "cpu", (1, 262), "has 262; the model's vocabulary ends at 261"),
+        ([FIRST], "cuda", (1,), "target cuda draws tokens on its device"),
+        ([HEALING], "tensorrt", (), "target tensorrt draws tokens on its device"),
+    ],
+)
+def test_how_outputs_begin_is_settled_before_the_start(
+    flags: list[str], target: str, tokens: tuple[int, ...], message: str
+) -> None:
+    rules = RequestRules(first_allowed_tokens=tokens)
+    with pytest.raises(StartError, match=message):
+        check_opening_flags(parse(*flags), rules, toy_manifest(target=target))
+
+
+def test_modes_that_can_be_had_are_had() -> None:
+    rules = RequestRules(first_allowed_tokens=(0, 261))
+    for flags in ([], [HEALING], [FIRST]):
+        check_opening_flags(parse(*flags), rules, toy_manifest())
+        check_opening_flags(parse(*flags), rules, None)
+    check_opening_flags(parse(), rules, toy_manifest(target="cuda"))
+
+
+def test_first_tokens_come_from_the_environment() -> None:
+    assert RequestRules.from_environ({"FIRST_ALLOWED_TOKENS": " 5, 7,9 "}).first_allowed_tokens == (5, 7, 9)
+    for text in ("5,", "a", "-1", "5 6"):
+        with pytest.raises(ValueError, match="FIRST_ALLOWED_TOKENS must be token ids"):
+            RequestRules.from_environ({"FIRST_ALLOWED_TOKENS": text})
 
 
 def test_eos_ids_have_to_be_in_the_vocabulary() -> None:
@@ -125,10 +168,8 @@ def test_small_machines_have_one_http_worker() -> None:
 
 
 def test_serving_reports_mistakes_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["serve", "--use-tgi-api"]) == 2
-    assert capsys.readouterr().err == (
-        "peregrine serve: error: --use_tgi_api: this version does not speak TGI's format\n"
-    )
+    assert main(["serve", "--run-mode", "prefill"]) == 2
+    assert capsys.readouterr().err == "peregrine serve: error: --run_mode prefill: only normal is supported\n"
 
 
 def test_the_reward_flag_is_refused_for_a_model_that_generates(

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_tokenizer import EOS_ID, VOCAB_SIZE, toy_tokenizer
+from toy_tokenizer import EOS_ID, VOCAB_SIZE, byte_id, toy_tokenizer
 
 from runtime.limits import EngineLimits
 from server.environment import RequestRules
 from server.errors import InvalidRequestError
 from server.generation_defaults import GenerationDefaults
+from server.openai.token_texts import TokenTexts
 from server.parameters import Parameters
+from server.token_healing import TokenHealing
 from server.tokenizer import TextCodec
 from server.validation import RequestParser, ValidRequest, fit_prompt
 
@@ -290,3 +294,39 @@ def test_any_json_is_accepted_or_refused(body: Any) -> None:
 def test_any_bytes_are_accepted_or_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequestError):
         parse_bytes(body)
+
+
+HEALER = replace(PARSER, healing=TokenHealing(TokenTexts(toy_tokenizer()), VOCAB_SIZE, {EOS_ID}))
+
+
+def test_healing_takes_tokens_back_and_makes_room_for_them() -> None:
+    request = parse(HEALER, "abcd", max_new_tokens=10)
+    plain = parse(PARSER, "abcd", max_new_tokens=10)
+    assert [*request.prompt, *request.taken_back] == plain.prompt
+    assert (len(request.taken_back), request.prompt_tokens, plain.prompt_tokens) == (2, 4, 4)
+    assert request.sampling.max_new_tokens == 10 + 2 + 6
+    assert request.sampling.opening
+
+
+@pytest.mark.parametrize(("asked", "granted"), [(240, 248), (247, 254), (252, 254)])
+def test_healing_stays_within_the_limit_of_a_request(asked: int, granted: int) -> None:
+    request = parse(HEALER, "abcd", max_new_tokens=asked)
+    assert len(request.prompt) + request.sampling.max_new_tokens <= LIMITS.max_request_tokens
+    assert request.sampling.max_new_tokens == granted
+
+
+@pytest.mark.parametrize("parameters", [{"allowed_token_ids": [5]}])
+def test_outputs_that_are_limited_otherwise_are_not_healed(parameters: dict[str, Any]) -> None:
+    request = parse(HEALER, "abcd", **parameters)
+    assert (len(request.prompt), request.sampling.opening, request.sampling.max_new_tokens) == (4, (), 16)
+
+
+def test_a_prompt_of_one_token_is_not_healed() -> None:
+    assert parse(HEALER, "a") == replace(parse(PARSER, "a"), sampling=ANY)
+
+
+def test_stop_strings_are_left_to_the_text_when_prompts_are_healed() -> None:
+    stops = ["d", "<eos>", [byte_id(5)]]
+    request = parse(HEALER, "abcd", stop_sequences=stops)
+    assert request.stop_strings == ("d", "<eos>")
+    assert set(request.sampling.stop_sequences) == {(EOS_ID,), (byte_id(5),)}
