@@ -12,6 +12,7 @@ PYTHON ?= python3
 
 VENV := .venv
 BIN  := $(VENV)/bin
+LM_EVAL := build/lm-eval
 PIP  := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # What an installation depends on: the native library is compiled by it.
 INSTALLED_FROM := pyproject.toml setup.py constraints.txt $(wildcard build_backend/*.py runtime/native/*.py runtime/native/src/*)
@@ -24,7 +25,7 @@ ENGINE   := --target $(TARGET) $(if $(KV),--kv $(KV))
 SERVING := contract.py page.py properties.py in_flight.py readme.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve engine test test-linear invariance sanitize check lint format gpu bench load startup figures perf perf-accept reward-head reward-accuracy parity clean
+.PHONY: help setup serve engine test test-linear invariance sanitize check lint format gpu bench load startup figures perf perf-accept reward-head reward-accuracy lm-eval parity clean
 
 help: ## list the targets and variables
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
@@ -120,6 +121,15 @@ reward-head: $(VENV)/.installed ## train the score head of the default reward mo
 reward-accuracy: $(VENV)/.installed ## build that model and measure it on what the head was not trained on
 	@$(BIN)/peregrine build smollm2-135m-reward
 	@$(BIN)/python -m build_engine.reward_head --evaluate smollm2-135m-reward $(ARGS)
+
+$(LM_EVAL)/.installed: | $(BIN)/python
+	@echo 'installing lm-eval into $(LM_EVAL)'
+	@$(BIN)/python -m venv $(LM_EVAL)
+	@$(LM_EVAL)/bin/python -m pip --disable-pip-version-check --quiet install 'lm-eval[api]==0.4.13' 'transformers>=5,<6'
+	@touch $@
+
+lm-eval: $(VENV)/.installed $(LM_EVAL)/.installed ## lm-eval on the served default model, and its figures without a server
+	@$(BIN)/python -m benchmarks.lm_eval --lm-eval $(LM_EVAL)/bin/lm_eval --model $(MODEL) $(ARGS)
 
 parity: $(VENV)/.installed-dev ## recompute the goldens with PyTorch and compare
 	@$(PIP) install -c constraints.txt -e '.[cpu,build,dev,parity]'
