@@ -25,7 +25,7 @@ ENGINE   := --target $(TARGET) $(if $(KV),--kv $(KV))
 SERVING := contract.py page.py properties.py in_flight.py readme.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve engine test test-linear invariance sanitize check lint format gpu bench load startup figures perf perf-accept reward-head reward-accuracy lm-eval parity clean
+.PHONY: help setup serve engine test test-linear invariance sanitize fuzz-api screenshots check lint format gpu bench load startup figures perf perf-accept reward-head reward-accuracy lm-eval parity clean
 
 help: ## list the targets and variables
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
@@ -89,6 +89,12 @@ invariance: $(VENV)/.installed-dev ## every text in all steps, companies and thr
 
 sanitize: $(VENV)/.installed-dev ## the native library under the address, undefined behaviour and thread sanitizers of g++
 	@$(BIN)/pytest -q -m sanitize tests/synthetic/native/test_sanitizers.py $(ARGS)
+
+fuzz-api: $(VENV)/.installed-dev ## thousands of calls that the API's description allows or not, others each time: minutes
+	@PEREGRINE_FUZZ_EXAMPLES=$(or $(EXAMPLES),300) $(BIN)/pytest -q tests/http/test_fuzz.py $(ARGS)
+
+screenshots: $(VENV)/.installed-dev ## the pictures of /ui in the docs, with the default model and a Chromium
+	@PYTHONPATH=.:tests:tests/e2e $(BIN)/python tests/e2e/screenshots.py docs/figures
 
 gpu: $(VENV)/.installed-dev ## run what of the GPU targets this machine allows; report in build/gpu_check.json
 	@$(BIN)/python -m benchmarks.gpu_check $(ARGS)

@@ -13,19 +13,7 @@ from server.config import DEFAULT_BODY_LIMIT
 from server.connection import ConnectionMiddleware
 from server.drain import leave_when_quiet
 from server.error_answers import add_error_answers
-from server.resources.generate import GenerateResource
-from server.resources.openai import ChatCompletionsResource, CompletionsResource, ModelsResource
-from server.resources.openai_tokenize import DetokenizeResource, TokenizeResource
-from server.resources.score import ScoreResource
-from server.resources.status import (
-    HealthResource,
-    LivenessResource,
-    MetricsResource,
-    ModelNameResource,
-    ReadinessResource,
-    TokenLoadResource,
-)
-from server.resources.text import TokensResource
+from server.routes import routes
 from server.services import Services
 
 
@@ -36,6 +24,8 @@ class Application:
         start: Makes the services; called once per worker process, on its event loop.
         max_body_bytes: Larger request bodies are refused.
         stall_seconds: How long a client may leave its answer unread.
+        ui: Serve the pages.
+        tgi: LightLLM's paths speak TGI's format.
         draining: Says whether this process is to stop.
         leave: Called once it is to stop and has nothing left to answer.
     """
@@ -46,6 +36,8 @@ class Application:
         *,
         max_body_bytes: int = DEFAULT_BODY_LIMIT,
         stall_seconds: float = 60.0,
+        ui: bool = True,
+        tgi: bool = False,
         draining: Callable[[], bool] = lambda: False,
         leave: Callable[[], None] = lambda: None,
     ) -> None:
@@ -54,7 +46,7 @@ class Application:
         self._services: Services | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._falcon = falcon.asgi.App(middleware=[self])
-        self._add_routes()
+        self._add_routes(ui, tgi)
         self._connections = ConnectionMiddleware(self._falcon, stall_seconds)
         self._outermost = BodyMiddleware(self._connections, max_body_bytes)
 
@@ -86,28 +78,7 @@ class Application:
         if self._services is not None:
             await self._services.close()
 
-    def _add_routes(self) -> None:
-        app, services = self._falcon, self.services
-        health, tokens, models = HealthResource(services), TokensResource(services), ModelsResource(services)
-        for path, resource in (
-            ("/health", health),
-            ("/healthz", health),
-            ("/liveness", LivenessResource()),
-            ("/readiness", ReadinessResource(services)),
-            ("/token_load", TokenLoadResource(services)),
-            ("/generate", GenerateResource(services, streaming=False)),
-            ("/generate_stream", GenerateResource(services, streaming=True)),
-            ("/", GenerateResource(services, streaming=None)),
-            ("/tokens", tokens),
-            ("/get_model_name", ModelNameResource(services)),
-            ("/get_score", ScoreResource(services)),
-            ("/metrics", MetricsResource(services)),
-            ("/v1/completions", CompletionsResource(services)),
-            ("/v1/chat/completions", ChatCompletionsResource(services)),
-            ("/v1/models", models),
-            ("/tokenize", TokenizeResource(services)),
-            ("/detokenize", DetokenizeResource(services)),
-        ):
-            app.add_route(path, resource)
-        app.add_route("/v1/models/{name:path}", models, suffix="one")
-        add_error_answers(app, services)
+    def _add_routes(self, ui: bool, tgi: bool) -> None:
+        for route in routes(self.services, ui=ui, tgi=tgi):
+            self._falcon.add_route(route.path, route.resource, suffix=route.suffix)
+        add_error_answers(self._falcon, self.services)

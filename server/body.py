@@ -8,6 +8,7 @@ from typing import Any
 
 from server.connection import AsgiApp, Receive, Send
 from server.native_format import encode
+from server.native_types import Message
 from server.openai.errors import error_body, speaks_openai
 
 DISCARD_SECONDS = 3.0
@@ -64,7 +65,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 async def _refuse(scope: dict[str, Any], send: Send, status: int, message: str) -> None:
-    content = encode(error_body(status, message) if speaks_openai(scope["path"]) else {"message": message})
+    content = encode(error_body(status, message) if speaks_openai(scope["path"]) else Message(message))
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(content)),

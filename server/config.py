@@ -34,6 +34,7 @@ class WorkerConfig:
         token_healing: The last tokens of prompts are drawn anew.
         first_token_constraint: Outputs begin with one of the tokens that the environment names.
         stall_seconds: How long a client may leave its answer unread.
+        ui: Serve ``/ui`` and ``/docs``.
         log_level: Name of the lowest level logged.
     """
 
@@ -50,6 +51,7 @@ class WorkerConfig:
     token_healing: bool = False
     first_token_constraint: bool = False
     stall_seconds: float = 60.0
+    ui: bool = True
     log_level: str = "info"
 
 

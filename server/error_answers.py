@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import falcon
+import msgspec
 from falcon.asgi import App, Request, Response
 
 from server.errors import ClientGoneError, InvalidRequestError, ServerError, UnavailableError
+from server.native_types import Message, Refusal
 from server.openai.errors import body_of, error_body, speaks_openai, status_of
 from server.resources.base import answer
 from server.services import Services
@@ -28,15 +30,12 @@ def add_error_answers(app: App[Request, Response], services: Callable[[], Servic
         openai = speaks_openai(request.path)
         status = status_of(error) if openai else error.status
         services().metrics.failure(status)
-        content: dict[str, Any] = {"message": error.message}
-        match error:
-            case InvalidRequestError(error_code=error_code, param=param):
-                content |= {"error_code": error_code, "param": param}
-            case UnavailableError(retry_after=seconds):
-                response.set_header("Retry-After", str(seconds))
+        if isinstance(error, UnavailableError):
+            response.set_header("Retry-After", str(error.retry_after))
+        content: Any = body_of(error) if openai else _native_body(error)
         if services().config.tgi and request.path in GENERATE_PATHS:
-            content |= error_fields(error)
-        answer(response, body_of(error) if openai else content, status)
+            content = msgspec.to_builtins(content) | error_fields(error)
+        answer(response, content, status)
 
     async def client_gone(_request: Request, response: Response, _error: ClientGoneError, _params: Any) -> None:
         response.status = 499
@@ -44,12 +43,18 @@ def add_error_answers(app: App[Request, Response], services: Callable[[], Servic
     async def unexpected(request: Request, response: Response, _error: Exception, _params: Any) -> None:
         logger.exception("%s %s failed", request.method, request.uri_template)
         message = "internal error"
-        answer(response, error_body(500, message) if speaks_openai(request.path) else {"message": message}, 500)
+        answer(response, error_body(500, message) if speaks_openai(request.path) else Message(message), 500)
 
     app.add_error_handler(Exception, unexpected)
     app.add_error_handler(falcon.HTTPError, _http_error)
     app.add_error_handler(ServerError, expected)
     app.add_error_handler(ClientGoneError, client_gone)
+
+
+def _native_body(error: ServerError) -> Refusal | Message:
+    if isinstance(error, InvalidRequestError):
+        return Refusal(error.message, error.error_code, error.param)
+    return Message(error.message)
 
 
 async def _http_error(request: Request, response: Response, error: falcon.HTTPError, _params: Any) -> None:

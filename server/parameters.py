@@ -22,25 +22,47 @@ Number = Annotated[float, Meta(ge=-1e30, le=1e30)]
 
 TokenIds = list[TokenId]
 
+ParametersObject = Annotated[Raw, Meta(extra_json_schema={"$ref": "#/components/schemas/Parameters"})]
+"""A ``Parameters`` that is decoded by itself, for the sake of the unknown names in it."""
+
+Sampling = Annotated[Flag, Meta(description="False is greedy: temperature 1, top_p 1, top_k 1.")]
+Temperature = Annotated[Number, Meta(description="Divides the logits; above 0.")]
+TopP = Annotated[Number, Meta(description="Probability mass of the tokens to draw from, above 0 and up to 1.")]
+TopK = Annotated[Count, Meta(description="Ranks to draw from; -1 is all.")]
+Penalty = Annotated[Number, Meta(description="On generated tokens; 0 and up.")]
+Repetition = Annotated[Number, Meta(description="On generated tokens; 1 and up.")]
+Decay = Annotated[
+    tuple[Count, Number], Meta(description="After so many tokens, EOS grows more likely by so large a factor.")
+]
+InputPenalty = Annotated[Flag, Meta(description="The three penalties count prompt tokens too.")]
+Samples = Annotated[Count, Meta(description="Independent outputs, 1 to 8; best_of and n are equal.")]
+StopSequences = Annotated[
+    str | list[Any], Meta(description="Texts or lists of token ids that end the output; they stay in it.")
+]
+Seed = Annotated[int, Meta(ge=0, description="Same request, same seed, same output.")]
+
 
 class Parameters(msgspec.Struct, kw_only=True):
-    """LightLLM's ``parameters`` object. Absent fields are ``UNSET``; ranges are ``server.sampling_rules``'s."""
+    """LightLLM's ``parameters``; a model's ``generation_config.json`` changes their defaults.
 
-    do_sample: Flag | UnsetType = UNSET
-    temperature: Number | UnsetType = UNSET
-    top_p: Number | UnsetType = UNSET
-    top_k: Count | UnsetType = UNSET
-    presence_penalty: Number | UnsetType = UNSET
-    frequency_penalty: Number | UnsetType = UNSET
-    repetition_penalty: Number | UnsetType = UNSET
-    exponential_decay_length_penalty: tuple[Count, Number] | UnsetType = UNSET
-    input_penalty: Flag | UnsetType = UNSET
+    Absent fields are ``UNSET``; ranges are ``server.sampling_rules``'s.
+    """
+
+    do_sample: Sampling | UnsetType = UNSET
+    temperature: Temperature | UnsetType = UNSET
+    top_p: TopP | UnsetType = UNSET
+    top_k: TopK | UnsetType = UNSET
+    presence_penalty: Penalty | UnsetType = UNSET
+    frequency_penalty: Penalty | UnsetType = UNSET
+    repetition_penalty: Repetition | UnsetType = UNSET
+    exponential_decay_length_penalty: Decay | UnsetType = UNSET
+    input_penalty: InputPenalty | UnsetType = UNSET
     max_new_tokens: Count = 16
     min_new_tokens: Count = 1
     ignore_eos: Flag = False
-    stop_sequences: str | list[Any] | None = None
-    best_of: Count | UnsetType = UNSET
-    n: Count | UnsetType = UNSET
+    stop_sequences: StopSequences | None = None
+    best_of: Samples | UnsetType = UNSET
+    n: Samples | UnsetType = UNSET
     return_details: Flag = False
     skip_special_tokens: Flag | UnsetType = UNSET
     add_special_tokens: Flag = True
@@ -54,7 +76,7 @@ class Parameters(msgspec.Struct, kw_only=True):
     suggested_dp_index: Count = -1
     group_request_id: Raw | UnsetType = UNSET
     move_kv_to_decode_node: Raw | UnsetType = UNSET
-    seed: Annotated[int, Meta(ge=0)] | UnsetType | None = UNSET
+    seed: Seed | UnsetType | None = UNSET
 
 
 class MultimodalParams(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -68,7 +90,7 @@ class GenerateBody(msgspec.Struct, kw_only=True):
     """Body of ``/generate``, ``/generate_stream`` and ``/``."""
 
     inputs: str | TokenIds
-    parameters: Raw
+    parameters: ParametersObject
     multimodal_params: MultimodalParams = msgspec.field(default_factory=MultimodalParams)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from server.chat_messages import plain_messages
 from server.chat_template import Message
@@ -30,10 +31,16 @@ Chat = str | list[int] | Messages
 """A formatted text, its token ids, or messages."""
 
 
-class _Body(msgspec.Struct, kw_only=True):
-    """What every body has. ``parameters`` is never read."""
+AnyChat = Annotated[
+    str | list[Any],
+    Meta(description="A text, token ids or messages; or a list of texts, of lists of ids or of lists of messages."),
+]
 
-    chat: str | list[Any]
+
+class ScoreBody(msgspec.Struct, kw_only=True):
+    """Body of ``/get_score``: what every one has. ``parameters`` is never read."""
+
+    chat: AnyChat
     multimodal_params: MultimodalParams = msgspec.field(default_factory=MultimodalParams)
 
 
@@ -57,7 +64,7 @@ class _MessageLists(msgspec.Struct):
     chat: list[list[dict[str, Any]]]
 
 
-_BODY = msgspec.json.Decoder(_Body)
+_BODY = msgspec.json.Decoder(ScoreBody)
 _IDS = msgspec.json.Decoder(_Ids)
 _TEXTS = msgspec.json.Decoder(_Texts)
 _ID_LISTS = msgspec.json.Decoder(_IdLists)

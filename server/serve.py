@@ -134,6 +134,7 @@ def supervisor_config(arguments: argparse.Namespace, bundle: Path) -> Supervisor
         token_healing=arguments.token_healing_mode,
         first_token_constraint=arguments.first_token_constraint_mode,
         stall_seconds=arguments.write_stall_seconds,
+        ui=not arguments.disable_ui,
         log_level=arguments.log_level,
     )
     http = HttpConfig(

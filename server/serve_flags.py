@@ -52,6 +52,7 @@ def _add_http(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="how long a client may leave its answer unread (default: 60)",
     )
+    group.add_argument("--disable_ui", action="store_true", help="no pages at /ui and /docs")
     group.add_argument("--log_level", choices=LEVELS, default="info")
 
 

@@ -41,6 +41,8 @@ def create_app() -> Application:
         start,
         max_body_bytes=config.max_body_bytes,
         stall_seconds=config.stall_seconds,
+        ui=config.ui,
+        tgi=config.tgi,
         draining=draining,
         leave=_leave,
     )

@@ -42,19 +42,26 @@ def request_problem(request: AddRequest, limits: EngineLimits) -> str:
         return "a request needs at least one sample"
     if limits.scores and request.samples > 1:
         return "a reward model gives one score, not several samples"
-    if not limits.host_logits and (params.top_logprobs or params.logit_bias):
-        return "this engine draws tokens on its device: it has no logit_bias and no top_logprobs"
-    if params.constraint is not None and not limits.constraints:
-        return "this engine cannot constrain its output"
-    if params.constraint is not None and params.allowed_token_ids:
-        return "allowed_token_ids and another constraint exclude each other"
-    if params.constraint is not None and len(params.constraint.text) > MAX_BYTES:
-        return f"a constraint may have {MAX_BYTES} bytes"
-    if not limits.host_logits and params.opening:
-        return "this engine draws tokens on its device: it cannot limit how an output begins"
+    if not _in_range(params):
+        return "a sampling parameter is out of range"
+    return _drawing_problem(params, limits)
+
+
+def _drawing_problem(params: SamplingParams, limits: EngineLimits) -> str:
+    """Why tokens cannot be drawn as the request has it, or an empty string."""
+    if not limits.host_logits and (params.top_logprobs or params.logit_bias or params.opening):
+        return "this engine draws tokens on its device: it has no logit_bias, no top_logprobs and no opening"
     if params.opening and (params.constraint or not well_formed(params.opening, limits.vocab_size)):
         return "the output cannot begin as it should"
-    return "" if _in_range(params) else "a sampling parameter is out of range"
+    if params.constraint is None:
+        return ""
+    if not limits.constraints:
+        return "this engine cannot constrain its output"
+    if params.allowed_token_ids:
+        return "allowed_token_ids and another constraint exclude each other"
+    if len(params.constraint.text) > MAX_BYTES:
+        return f"a constraint may have {MAX_BYTES} bytes"
+    return ""
 
 
 def _in_range(params: SamplingParams) -> bool:

@@ -2,9 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+import msgspec
+from msgspec import UNSET, UnsetType
 
 from server.errors import InvalidRequestError, QueueFullError, ServerError
+
+
+class ErrorDetail(msgspec.Struct):
+    """What OpenAI's clients make an exception of."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class Problem(msgspec.Struct):
+    """What is wrong where, in LightLLM's words for a body that is none."""
+
+    type: str
+    loc: list[str]
+    msg: str
+
+
+class ErrorBody(msgspec.Struct):
+    """Answer of a call that fails; ``detail`` goes with 422."""
+
+    error: ErrorDetail
+    detail: list[Problem] | UnsetType = UNSET
+
 
 PATHS = ("/v1", "/tokenize", "/detokenize")
 
@@ -20,10 +46,10 @@ def speaks_openai(path: str) -> bool:
     return any(path == known or path.startswith(f"{known}/") for known in PATHS)
 
 
-def error_body(status: int, message: str, *, code: str | None = None, param: str | None = None) -> dict[str, Any]:
-    """The object that OpenAI's clients make an exception of."""
+def error_body(status: int, message: str, *, code: str | None = None, param: str | None = None) -> ErrorBody:
+    """The answer with ``status``."""
     kind = _KINDS.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    return ErrorBody(ErrorDetail(message, kind, param, code))
 
 
 def status_of(error: ServerError) -> int:
@@ -37,7 +63,7 @@ def status_of(error: ServerError) -> int:
             return error.status
 
 
-def body_of(error: ServerError) -> dict[str, Any]:
+def body_of(error: ServerError) -> ErrorBody:
     """The body that ``error`` is answered with; LightLLM's ``detail`` goes with a 422."""
     status = status_of(error)
     if not isinstance(error, InvalidRequestError):
@@ -46,5 +72,5 @@ def body_of(error: ServerError) -> dict[str, Any]:
     content = error_body(status, error.message, code=code, param=error.param)
     if status == 422:
         place = ["body"] if error.param is None else ["body", error.param]
-        content["detail"] = [{"type": error.error_code, "loc": place, "msg": error.message}]
+        content.detail = [Problem(error.error_code, place, error.message)]
     return content

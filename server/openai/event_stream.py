@@ -14,7 +14,8 @@ from server.openai.errors import body_of, error_body
 
 logger = logging.getLogger("peregrine.requests")
 
-DONE = b"data: [DONE]\n\n"
+LAST = "[DONE]"
+DONE = f"data: {LAST}\n\n".encode()
 
 
 class ChunkWriter(Protocol):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from falcon.asgi import Request, Response
 
 from server.connection import SCOPE_KEY, Connection
+from server.native_types import ScoreAnswer
 from server.resources.base import Resource, answer
 from server.resources.request_log import closer
 
@@ -26,9 +26,5 @@ class ScoreResource(Resource):
         connection.hold(call.cancel, closer(call.scores, request))
         scores = await call.wait()
         lengths = [len(valid.prompt) for valid in requests]
-        content: dict[str, Any] = {
-            "score": scores if listed else scores[0],
-            "prompt_tokens": lengths if listed else lengths[0],
-            "finish_reason": "stop",
-        }
+        content = ScoreAnswer(score=scores if listed else scores[0], prompt_tokens=lengths if listed else lengths[0])
         answer(response, content)

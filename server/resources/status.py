@@ -8,6 +8,7 @@ from falcon.asgi import Request, Response
 
 from server.errors import UnavailableError
 from server.metrics import CONTENT_TYPE
+from server.native_types import Message, ModelName, Status, TokenLoad
 from server.resources.base import Resource, answer
 
 logger = logging.getLogger("peregrine.status")
@@ -19,7 +20,7 @@ class HealthResource(Resource):
     async def on_get(self, request: Request, response: Response) -> None:  # noqa: ARG002
         """Answer for GET and HEAD."""
         healthy = await self._services().health.healthy()
-        answer(response, {"message": "Ok" if healthy else "Error"}, 200 if healthy else 503)
+        answer(response, Message("Ok" if healthy else "Error"), 200 if healthy else 503)
 
     on_head = on_get
 
@@ -29,7 +30,7 @@ class LivenessResource:
 
     async def on_get(self, request: Request, response: Response) -> None:  # noqa: ARG002
         """Answer for GET and POST."""
-        answer(response, {"status": "ok"})
+        answer(response, Status("ok"))
 
     on_post = on_get
 
@@ -41,7 +42,7 @@ class ReadinessResource(Resource):
         """Answer for GET and POST."""
         services = self._services()
         ready = services.client.ready and not services.draining()
-        answer(response, {"status": "ok" if ready else "unavailable"}, 200 if ready else 503)
+        answer(response, Status("ok" if ready else "unavailable"), 200 if ready else 503)
 
     on_post = on_get
 
@@ -51,7 +52,7 @@ class ModelNameResource(Resource):
 
     async def on_get(self, request: Request, response: Response) -> None:  # noqa: ARG002
         """Answer for GET and POST."""
-        answer(response, {"model_name": self._services().config.model_name})
+        answer(response, ModelName(self._services().config.model_name))
 
     on_post = on_get
 
@@ -64,12 +65,7 @@ class TokenLoadResource(Resource):
         stats = await self._services().client.stats()
         capacity = max(1, stats.capacity_tokens)
         peak = stats.peak_tokens / capacity
-        load = {
-            "current_load": stats.used_tokens / capacity,
-            # LightLLM keeps this retired field equal to the next one.
-            "logical_max_load": peak,
-            "dynamic_max_load": peak,
-        }
+        load = TokenLoad(current_load=stats.used_tokens / capacity, logical_max_load=peak, dynamic_max_load=peak)
         answer(response, load)
 
 

@@ -6,6 +6,7 @@ import msgspec
 from falcon.asgi import Request, Response
 
 from server.errors import InvalidRequestError
+from server.native_types import TokenCount
 from server.parameters import TokensBody, decode
 from server.resources.base import Resource, answer
 from server.validation import refuse_attachments
@@ -35,4 +36,4 @@ class TokensResource(Resource):
         except InvalidRequestError as error:
             raise InvalidRequestError(f"error: {error.message}", error.error_code, error.param) from None
         ids = await self._services().codec.encode(parsed.text, bool(parsed.parameters.add_special_tokens))
-        answer(response, {"ntokens": len(ids)})
+        answer(response, TokenCount(len(ids)))

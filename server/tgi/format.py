@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+
+import msgspec
 
 from server.errors import InvalidRequestError, QueueFullError, ServerError
 from server.generation import Generation, TokenEvent
-from server.native_format import encode, event_fields, failure_event, token_details
+from server.native_format import encode, failure_event, stream_token, token_details
 from server.tgi.parser import parse
+from server.tgi.types import BeamSequence, TgiAnswer, TgiDetails, TgiEvent, TgiStreamDetails
 from server.validation import RequestParser, ValidRequest
 
 
@@ -34,15 +36,15 @@ class TgiFormat:
         request = generation.request
         outputs = [[event for event in events if event.sample == i] for i in range(request.samples)]
         best = max(outputs, key=_mean_logprob)
-        answer: dict[str, Any] = {"generated_text": _text(best)}
+        answer = TgiAnswer(_text(best))
         if request.return_details:
-            answer["details"] = {
-                "generated_tokens": best[-1].count,
-                "finish_reason": best[-1].finish_reason,
-                "tokens": [token_details(event, request.prompt_tokens) for event in best],
-                "prompt_tokens": request.prompt_tokens,
-                "beam_sequences": [_beam(output) for output in outputs],
-            }
+            answer.details = TgiDetails(
+                generated_tokens=best[-1].count,
+                finish_reason=best[-1].finish_reason,
+                tokens=[token_details(event, request.prompt_tokens) for event in best],
+                prompt_tokens=request.prompt_tokens,
+                beam_sequences=[_beam(output) for output in outputs],
+            )
         return encode([answer] if self.return_list else answer)
 
     def writer(self, request: ValidRequest) -> TgiEvents:
@@ -60,18 +62,15 @@ class TgiEvents:
     def frame(self, event: TokenEvent) -> bytes:
         """See ``EventWriter``; JSON with spaces, behind a ``data:`` without."""
         self._texts.append(event.text)
-        fields = event_fields(event, self.request.prompt_tokens)
-        if event.finish_reason is not None:
-            fields["generated_text"] = "".join(self._texts)
+        reason, prompt_tokens = event.finish_reason, self.request.prompt_tokens
+        content = TgiEvent(stream_token(event, prompt_tokens), None, reason is not None, reason, None)
+        if reason is not None:
+            content.generated_text = "".join(self._texts)
             if self.request.return_details:
-                fields["details"] = {
-                    "generated_tokens": event.count,
-                    "finish_reason": event.finish_reason,
-                    "prompt_tokens": self.request.prompt_tokens,
-                }
+                content.details = TgiStreamDetails(event.count, reason, prompt_tokens)
         if event.error:
-            fields["error_type"] = "generation"
-        return b"data:%b\n\n" % json.dumps(fields, ensure_ascii=False).encode()
+            content.error, content.error_type = event.error, "generation"
+        return b"data:%b\n\n" % json.dumps(msgspec.to_builtins(content), ensure_ascii=False).encode()
 
     def failure(self, message: str, count: int) -> bytes:
         """See ``EventWriter``."""
@@ -93,10 +92,5 @@ def _mean_logprob(output: Sequence[TokenEvent]) -> float:
     return output[-1].sum_logprob / output[-1].count
 
 
-def _beam(output: Sequence[TokenEvent]) -> dict[str, Any]:
-    return {
-        "generated_text": _text(output),
-        "finish_reason": output[-1].finish_reason,
-        "generated_tokens": output[-1].count,
-        "logprob": _mean_logprob(output),
-    }
+def _beam(output: Sequence[TokenEvent]) -> BeamSequence:
+    return BeamSequence(_text(output), output[-1].finish_reason, output[-1].count, _mean_logprob(output))

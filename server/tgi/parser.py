@@ -8,7 +8,8 @@ import msgspec
 from msgspec import Raw
 
 from server.errors import InvalidRequestError
-from server.parameters import Count, Flag, MultimodalParams, TokenIds, decode, decode_parameters
+from server.parameters import decode, decode_parameters
+from server.tgi.types import TgiBody
 from server.validation import RequestParser, ValidRequest, refuse_attachments
 
 _NATIVE_NAMES = {"details": "return_details", "stop": "stop_sequences"}
@@ -25,15 +26,7 @@ class _Grammar(msgspec.Struct):
     value: Any
 
 
-class _Body(msgspec.Struct, kw_only=True):
-    inputs: str | TokenIds
-    parameters: dict[str, Raw] | None = None
-    num_beam: Count = 1
-    stream: Flag = False
-    multimodal_params: MultimodalParams = msgspec.field(default_factory=MultimodalParams)
-
-
-_BODY = msgspec.json.Decoder(_Body)
+_BODY = msgspec.json.Decoder(TgiBody)
 _GRAMMAR = msgspec.json.Decoder(_Grammar)
 
 

@@ -49,6 +49,8 @@ def serve(engine: FakeEngine, tmp_path: Path) -> Callable[..., None]:
                 lambda: start_services(worker, environ or {}),
                 max_body_bytes=worker.max_body_bytes,
                 stall_seconds=worker.stall_seconds,
+                ui=worker.ui,
+                tgi=worker.tgi,
             )
             async with Client(app) as client:
                 await test(client)

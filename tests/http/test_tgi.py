@@ -12,9 +12,11 @@ from fake_engine import FakeEngine, say
 from toy_tokenizer import byte_id
 
 from runtime.messages import AddRequest, Rejected, RejectReason, TokenOutput
-from runtime.request import FinishReason
+from runtime.request import Constraint, ConstraintKind, FinishReason
 
 Serve = Callable[..., None]
+
+OBJECT = Constraint(ConstraintKind.JSON_SCHEMA, '{"type":"object"}')
 
 
 async def post(
@@ -208,16 +210,27 @@ def test_a_stream_that_fails_says_so_in_tgis_words(serve: Serve, engine: FakeEng
 
 
 @pytest.mark.parametrize(
-    ("grammar", "param"),
+    ("grammar", "constraint"),
     [
-        ({"type": "regex", "value": "[a-z]+"}, "regular_constraint"),
-        ({"type": "json", "value": {"type": "object"}}, "guided_json"),
-        ({"type": "json_schema", "value": {"name": "x", "schema": {"type": "object"}}}, "guided_json"),
-        ({"type": "regex", "value": 3}, "grammar"),
-        ({"type": "poem", "value": ""}, "type"),
+        ({"type": "regex", "value": "[a-z]+"}, Constraint(ConstraintKind.REGEX, "[a-z]+")),
+        ({"type": "json", "value": {"type": "object"}}, OBJECT),
+        ({"type": "json_schema", "value": {"name": "x", "schema": {"type": "object"}}}, OBJECT),
     ],
 )
-def test_a_grammar_is_one_of_lightllms_constraints(serve: Serve, grammar: Any, param: str) -> None:
+def test_a_grammar_is_one_of_lightllms_constraints(
+    serve: Serve, engine: FakeEngine, grammar: Any, constraint: Constraint
+) -> None:
+    async def test(client: Client) -> None:
+        assert (await post(client, grammar=grammar)).status == 200
+
+    serve(test, tgi=True)
+    assert [add.sampling.constraint for add in engine.added] == [constraint]
+
+
+@pytest.mark.parametrize(
+    ("grammar", "param"), [({"type": "regex", "value": 3}, "grammar"), ({"type": "poem", "value": ""}, "type")]
+)
+def test_a_grammar_of_another_form_is_refused(serve: Serve, grammar: Any, param: str) -> None:
     async def test(client: Client) -> None:
         answer = await post(client, grammar=grammar)
         assert (answer.status, answer.json["param"]) == (417, param)

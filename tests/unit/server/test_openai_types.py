@@ -115,7 +115,7 @@ def test_statuses_and_codes() -> None:
     full, draining, down = QueueFullError("full"), RefusedError("draining"), UnavailableError("down")
     assert [status_of(error) for error in (full, draining, down)] == [429, 503, 503]
     long = body_of(InvalidRequestError("long", "too_long", "prompt"))
-    assert long == {
+    assert msgspec.to_builtins(long) == {
         "error": {
             "message": "long",
             "type": "invalid_request_error",

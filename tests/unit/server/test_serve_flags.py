@@ -46,12 +46,13 @@ def test_lightllms_flags_reach_the_engine() -> None:
 
 def test_flags_reach_the_workers() -> None:
     flags = (
-        "--model_name kestrel --strict_parameters --return_all_prompt_logprobs --long_truncation_mode head"
+        "--model_name kestrel --strict_parameters --return_all_prompt_logprobs --long_truncation_mode head --disable_ui"
         " --use_tgi_api --first_token_constraint_mode"
     )
     config = supervisor_config(parse(*flags.split(), "--httpserver_workers", "3"), Path("/bundle"))
     assert (config.worker.model_name, config.worker.strict_parameters) == ("kestrel", True)
     assert (config.worker.prompt_logprobs, config.worker.truncation) == (True, "head")
+    assert (config.worker.ui, supervisor_config(parse(), Path()).worker.ui) == (False, True)
     assert (config.worker.tgi, config.worker.first_token_constraint, config.worker.token_healing) == (True, True, False)
     assert supervisor_config(parse("--token_healing_mode"), Path()).worker.token_healing
     assert config.http.workers == 3
