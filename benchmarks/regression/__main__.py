@@ -91,10 +91,13 @@ def _run(args: argparse.Namespace, baseline: Baseline) -> int:
         return 0
     counts = count_all(bundle, built(REWARD_MODEL))
     if args.accept is not None:
-        runs = [measure(bundle, rounds, starts) for _ in range(args.repeat or _ACCEPTED_RUNS)]
-        ratios = {name: median([run[name] for run in runs]) for name in runs[0]}
+        times = 0 if args.counters else args.repeat or _ACCEPTED_RUNS
+        runs = [measure(bundle, rounds, starts) for _ in range(times)]
+        ratios = {name: median([run[name] for run in runs]) for name in (runs[0] if runs else ())}
         write_baseline(args.baseline, renewed(baseline, args.accept.strip(), counts, ratios))
-        print(f"{ratios_table(ratios)}\n{args.baseline} now has these ratios and {len(counts)} sections of counters")
+        if ratios:
+            print(ratios_table(ratios))
+        print(f"{args.baseline} now has {len(ratios)} ratios and {len(counts)} sections of counters from here")
         return 0
     same = check_counters(baseline, counts)
     if args.counters:

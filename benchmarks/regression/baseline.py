@@ -63,10 +63,10 @@ def read_baseline(path: Path) -> Baseline:
 
 
 def renewed(old: Baseline, reason: str, counts: Counts, ratios: Ratios) -> Baseline:
-    """``old`` with what was measured here and now."""
+    """``old`` with what was measured here and now; where no ``ratios`` were, its timings stay."""
     date = datetime.now(UTC).date().isoformat()
     accepted = Accepted(date=date, reason=reason, cpu=cpu_model(), versions=versions())
-    timings = old.timings | {machine_class(): ExpectedRatios(accepted, ratios)}
+    timings = old.timings | ({machine_class(): ExpectedRatios(accepted, ratios)} if ratios else {})
     return Baseline(ExpectedCounts(accepted, counts), dict(sorted(timings.items())))
 
 

@@ -27,12 +27,12 @@ _LIMITS: dict[str, Any] = {
 
 
 def built(model: str) -> Path:
-    """The model's bundle, which is built first where there is none.
+    """The model's bundle for the CPU, which is built first where there is none.
 
     Raises:
         SystemExit: It cannot be built; the builder has said why.
     """
-    command = [sys.executable, "-m", "build_engine", "build", model, "--print-path"]
+    command = [sys.executable, "-m", "build_engine", "build", model, "--target", "cpu", "--print-path"]
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise SystemExit(done.returncode)

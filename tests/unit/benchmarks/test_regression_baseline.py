@@ -52,6 +52,16 @@ def test_machines_of_other_classes_keep_their_timings(monkeypatch: pytest.Monkey
     assert {record.accepted.reason for record in found.values()} == {"here", "there"}
 
 
+def test_counters_alone_can_be_accepted(baseline: Path, measured: dict[str, object]) -> None:
+    timings = read_baseline(baseline).timings
+    measured["counts"] = {"replay": {"steps": 30}}
+    assert gate.main(["--accept", "more steps", "--counters", "--baseline", str(baseline)]) == 0
+    found = read_baseline(baseline)
+    assert found.counters is not None
+    assert found.counters.values == measured["counts"]
+    assert found.timings == timings
+
+
 def test_the_same_again_passes(baseline: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert gate.main(["--baseline", str(baseline)]) == 0
     assert "counters: all 2 as they were" in capsys.readouterr().out

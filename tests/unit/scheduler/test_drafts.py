@@ -101,11 +101,12 @@ def test_drafts_take_only_what_decodes_and_prompts_leave_of_a_step() -> None:
 
 def test_tokens_after_a_stop_sequence_in_a_draft_are_dropped() -> None:
     plain = alone(None, max_new_tokens=12).outputs[1, 0]
-    stop = (tuple(plain[5:7]),)
+    stop = (tuple(plain[4:6]),)
     harness = alone(FixedSpeculation(Soothsayer(1.0, script=ENDLESS), 15), max_new_tokens=12, stop_sequences=stop)
-    assert harness.outputs[1, 0] == plain[:7]
+    assert harness.outputs[1, 0] == plain[:6]
     assert harness.finishes[1, 0] is FinishReason.STOP
-    assert harness.scheduler.counters.generated_tokens == 7
+    counters = harness.scheduler.counters
+    assert (counters.drafted_tokens, counters.accepted_tokens, counters.generated_tokens) == (4, 3, 6)
 
 
 def test_a_row_that_fails_behind_a_draft_keeps_the_tokens_before_that() -> None:
