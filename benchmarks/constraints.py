@@ -18,7 +18,10 @@ from benchmarks.steps import timed
 from runtime.bundle.bundle import TOKENIZER_FILE
 from runtime.bundle.manifest_file import read_manifest
 from runtime.config import EngineConfig
-from runtime.constraints import MaskRows, Vocabulary, compile_grammar, json_schema, load_vocabulary, regex
+from runtime.constraints import json_schema, regex
+from runtime.constraints.grammar import compile_grammar
+from runtime.constraints.masks import MaskRows
+from runtime.constraints.vocabulary import Vocabulary, load_vocabulary
 from runtime.engine.core import EngineCore
 from runtime.engine.factory import build_engine
 from runtime.executors.host import HostExecutor

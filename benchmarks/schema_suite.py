@@ -24,7 +24,9 @@ from typing import Any
 
 from runtime.bundle.bundle import TOKENIZER_FILE
 from runtime.bundle.manifest_file import read_manifest
-from runtime.constraints import ConstraintError, Vocabulary, compile_grammar, json_schema, load_vocabulary
+from runtime.constraints import ConstraintError, json_schema
+from runtime.constraints.grammar import compile_grammar
+from runtime.constraints.vocabulary import Vocabulary, load_vocabulary
 
 _ORDERS = 200
 

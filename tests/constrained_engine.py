@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from toy_tokenizer import EOS_ID, VOCAB_SIZE, toy_tokenizer
 
-from runtime.constraints import GrammarCompiler, Vocabulary, load_vocabulary
+from runtime.constraints.compiler import GrammarCompiler
+from runtime.constraints.vocabulary import Vocabulary, load_vocabulary
 from runtime.engine.core import EngineCore
 from runtime.executors.host import HostExecutor
 from runtime.executors.rows import StepInputs

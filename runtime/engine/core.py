@@ -7,7 +7,7 @@ import time
 from collections import defaultdict, deque
 from dataclasses import dataclass
 
-from runtime.constraints import GrammarCompiler
+from runtime.constraints.compiler import GrammarCompiler
 from runtime.engine.checks import effective_params, request_problem
 from runtime.engine.grammars import GrammarQueue
 from runtime.executors.base import Executor, StepHandle

@@ -11,7 +11,8 @@ from runtime.bundle import Bundle, BundleError, Manifest
 from runtime.bundle.bundle import TOKENIZER_FILE
 from runtime.bundle.manifest_file import build_command
 from runtime.config import EngineConfig
-from runtime.constraints import GrammarCompiler, load_vocabulary
+from runtime.constraints.compiler import GrammarCompiler
+from runtime.constraints.vocabulary import load_vocabulary
 from runtime.engine.core import EngineCore
 from runtime.engine.sizing import ModelSize, SizingError, choose_limits
 from runtime.engine.slot_sizing import HOST_SHARE, SlotBounds, choose_slot_limits

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import msgspec
 import pytest
 from asgi_driver import Client
@@ -258,9 +258,9 @@ def test_the_official_client_goes_from_a_question_to_an_answer(
     turns: list[Any] = [{"role": "user", "content": "hi"}]
 
     async def test(client: Client) -> None:
-        transport = httpx.ASGITransport(client.app)
+        transport = httpx2.ASGITransport(client.app)
         async with (
-            httpx.AsyncClient(transport=transport) as http,
+            httpx2.AsyncClient(transport=transport) as http,
             AsyncOpenAI(base_url="http://test/v1", api_key="none", http_client=http, max_retries=0) as openai,
         ):
             asked = await said(openai)

@@ -15,19 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_tokenizer import EOS_ID, VOCAB_SIZE, byte_id
 
-from runtime.constraints import (
-    GrammarCompiler,
-    ToolSchema,
-    Vocabulary,
-    choice,
-    grammar,
-    json_object,
-    json_schema,
-    load_vocabulary,
-    regex,
-    tool_calls,
-)
+from runtime.constraints import ToolSchema, choice, grammar, json_object, json_schema, regex, tool_calls
 from runtime.constraints.cache import ConstraintCache
+from runtime.constraints.compiler import GrammarCompiler
+from runtime.constraints.vocabulary import Vocabulary, load_vocabulary
 from runtime.engine.grammars import GrammarQueue
 from runtime.messages import AddRequest
 from runtime.request import Constraint, FinishReason

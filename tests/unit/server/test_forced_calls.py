@@ -11,7 +11,9 @@ import pytest
 from tokenizers import AddedToken
 from toy_tokenizer import EOS_ID, toy_tokenizer
 
-from runtime.constraints import check, compile_grammar, load_vocabulary
+from runtime.constraints import check
+from runtime.constraints.grammar import compile_grammar
+from runtime.constraints.vocabulary import load_vocabulary
 from server.openai.chat_output import ChatOutput
 from server.openai.forced_calls import forced_calls
 from server.openai.tool_formats import HERMES, LLAMA3, MISTRAL, ToolFormat, ToolUse
