@@ -237,12 +237,12 @@ class Scheduler:
         if not work.draft:
             return emissions
         self.counters.drafted_tokens += len(work.draft)
+        self.counters.accepted_tokens += len(tokens) - 1
         for token, logprob, top in zip(tokens[1:], logprobs[1:], tops[1:], strict=True):
             if sequence.finished:
                 return emissions
             sequence.computed += 1  # the guess before this token came true, so its KV is in the cache
             sequence.committed += 1
-            self.counters.accepted_tokens += 1
             emissions.append(self._accept(sequence, token, logprob, top))
         if not sequence.finished:
             self.kv.publish(sequence)
