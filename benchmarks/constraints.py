@@ -19,7 +19,7 @@ from runtime.bundle.bundle import TOKENIZER_FILE
 from runtime.bundle.manifest_file import read_manifest
 from runtime.config import EngineConfig
 from runtime.constraints import json_schema, regex
-from runtime.constraints.grammar import compile_grammar
+from runtime.constraints.compiled_grammar import compile_grammar
 from runtime.constraints.masks import MaskRows
 from runtime.constraints.vocabulary import Vocabulary, load_vocabulary
 from runtime.engine.core import EngineCore

@@ -25,7 +25,7 @@ from typing import Any
 from runtime.bundle.bundle import TOKENIZER_FILE
 from runtime.bundle.manifest_file import read_manifest
 from runtime.constraints import ConstraintError, json_schema
-from runtime.constraints.grammar import compile_grammar
+from runtime.constraints.compiled_grammar import compile_grammar
 from runtime.constraints.vocabulary import Vocabulary, load_vocabulary
 
 _ORDERS = 200

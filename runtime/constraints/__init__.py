@@ -1,7 +1,7 @@
 """Output that has to be a word of a language: constraints are made, checked, compiled, and become masks over tokens.
 
-What is named here takes no vocabulary and no NumPy: the HTTP workers need no more. The engine's side is in ``compiler``,
-``grammar``, ``masks`` and ``vocabulary``.
+What is named here takes no vocabulary and no NumPy: the HTTP workers need no more. The engine's side is in
+``compiler``, ``compiled_grammar``, ``masks`` and ``vocabulary``.
 """
 
 from runtime.constraints.check import check

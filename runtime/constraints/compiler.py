@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from runtime.constraints.cache import ConstraintCache
-from runtime.constraints.grammar import Grammar, compile_grammar
+from runtime.constraints.compiled_grammar import Grammar, compile_grammar
 from runtime.constraints.specification import ConstraintError
 from runtime.constraints.vocabulary import Vocabulary
 from runtime.request import Constraint

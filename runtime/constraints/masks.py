@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from llguidance import LLExecutor
 
-from runtime.constraints.grammar import Grammar, Matcher
+from runtime.constraints.compiled_grammar import Grammar, Matcher
 from runtime.constraints.translate import message_of
 
 Words = npt.NDArray[np.uint32]

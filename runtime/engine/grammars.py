@@ -8,8 +8,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from runtime.constraints import ConstraintError
+from runtime.constraints.compiled_grammar import Grammar
 from runtime.constraints.compiler import GrammarCompiler
-from runtime.constraints.grammar import Grammar
 from runtime.request import FinishReason
 from runtime.scheduler import Group
 from runtime.scheduler.sequence import RequestKey

@@ -11,7 +11,7 @@ from typing import Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from runtime.constraints.grammar import Grammar
+from runtime.constraints.compiled_grammar import Grammar
 from runtime.constraints.masks import MaskRows
 from runtime.executors.rows import RowTable
 from runtime.sampling import LogitBias, Openings, RowSampler, alternatives

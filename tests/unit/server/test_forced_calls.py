@@ -12,7 +12,7 @@ from tokenizers import AddedToken
 from toy_tokenizer import EOS_ID, toy_tokenizer
 
 from runtime.constraints import check
-from runtime.constraints.grammar import compile_grammar
+from runtime.constraints.compiled_grammar import compile_grammar
 from runtime.constraints.vocabulary import load_vocabulary
 from server.openai.chat_output import ChatOutput
 from server.openai.forced_calls import forced_calls
