@@ -113,3 +113,9 @@ def test_onnxruntime_is_told_to_report_to_nobody_before_it_can_be_loaded(package
     code = f"import os, {package}; print(os.environ['ORT_DISABLE_TELEMETRY'])"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"
+
+
+def test_an_http_worker_loads_no_array_library() -> None:
+    code = "import sys, server.worker; print(sorted({'numpy', 'onnxruntime'} & sys.modules.keys()))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
