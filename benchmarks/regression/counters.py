@@ -19,7 +19,7 @@ Counts = dict[str, dict[str, int]]
 OPTIMISED = "graph after ONNX Runtime's optimisation"
 """The one section that depends on the version of another project."""
 
-_WARM_UP, _MEASURED = 20, 5
+_WARM_UP, _MEASURED = 40, 20
 _LARGE_BYTES = 4 * 2**20
 
 
