@@ -25,7 +25,7 @@ ENGINE   := --target $(TARGET) $(if $(KV),--kv $(KV))
 SERVING := contract.py page.py properties.py in_flight.py readme.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve engine test test-linear invariance sanitize fuzz-api screenshots check lint format gpu bench load startup figures perf perf-accept reward-head reward-accuracy lm-eval parity clean
+.PHONY: help setup serve engine test test-linear invariance sanitize fuzz-api screenshots check lint format gpu bench load peers startup figures perf perf-accept reward-head reward-accuracy lm-eval parity clean
 
 help: ## list the targets and variables
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
@@ -104,6 +104,9 @@ bench: $(VENV)/.installed-dev ## measure the served default model (ARGS: see ben
 
 load: $(VENV)/.installed-dev ## open- or closed-loop load on a server of its own, or ARGS='--url ...' (docs/benchmarks.md)
 	@$(BIN)/python -m benchmarks.load --model $(MODEL) $(ARGS)
+
+peers: $(VENV)/.installed-dev ## other engines beside this one, each installed by itself: an hour, 8 GB (docs/peers.md)
+	@$(BIN)/python -m benchmarks.peers $(ARGS)
 
 startup: $(VENV)/.installed-dev ## cold and warm starts, memory of each process, installed size
 	@$(BIN)/python -m benchmarks.startup --model $(MODEL) $(ARGS)
