@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from typing import Protocol
 
@@ -28,7 +29,7 @@ class Call(Protocol):
         """Read on from ``text[start]``; returns where it is over, or the length of ``text``."""
 
 
-class MarkScanner:
+class MarkScanner(ABC):
     """Alternates between content and calls; subclasses say what marks mean.
 
     A state is a method that reads on from a place in the text and returns where the next one does.
@@ -61,9 +62,9 @@ class MarkScanner:
         self._lead = self._tail = ""
         return self._log.take()
 
+    @abstractmethod
     def _at_mark(self, mark: str) -> None:
         """A mark was read."""
-        raise NotImplementedError
 
     def _read_after_call(self, text: str, place: int) -> int:
         """The state behind a call."""
