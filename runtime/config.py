@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from runtime.tenants import TenantLimits
+
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -34,6 +36,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             request needs, and at least 256 MB. Linear slots take a quarter of it then, or 0.9 of what a GPU has left
             beside the engine, unless they are fewer.
         verify_bundle: Check every file of the bundle against its digest before loading.
+        tenants: Whose shares differ from everybody's.
         speculation: ``prompt_lookup`` guesses tokens from a request's own text where that pays; ``off`` does not.
     """
 
@@ -55,4 +58,5 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     eos_token_ids: tuple[int, ...] | None = None
     memory_fraction: float | None = None
     verify_bundle: bool = False
+    tenants: tuple[TenantLimits, ...] = ()
     speculation: Literal["prompt_lookup", "off"] = "prompt_lookup"

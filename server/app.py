@@ -13,6 +13,7 @@ from server.config import DEFAULT_BODY_LIMIT
 from server.connection import ConnectionMiddleware
 from server.drain import leave_when_quiet
 from server.error_answers import add_error_answers
+from server.request_context import ContextMiddleware
 from server.routes import routes
 from server.services import Services
 
@@ -48,7 +49,7 @@ class Application:
         self._falcon = falcon.asgi.App(middleware=[self])
         self._add_routes(ui, tgi)
         self._connections = ConnectionMiddleware(self._falcon, stall_seconds)
-        self._outermost = BodyMiddleware(self._connections, max_body_bytes)
+        self._outermost = BodyMiddleware(ContextMiddleware(self._connections), max_body_bytes)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one ASGI scope."""

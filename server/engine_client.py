@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -27,6 +29,7 @@ from runtime.request import FinishReason, SamplingParams
 from runtime.stats import EngineStats
 from server.engine_link import EngineLink
 from server.errors import InvalidRequestError, QueueFullError, RefusedError, ServerError, UnavailableError
+from server.request_context import current
 from server.request_stream import RequestStream
 
 logger = logging.getLogger("peregrine.engine")
@@ -126,7 +129,7 @@ class EngineClient:
             UnavailableError: The engine is not connected.
         """
         request_id = next(self._ids)
-        self._send(AddRequest(request_id, prompt, sampling, samples))
+        self._send(self._add_request(request_id, prompt, sampling, samples))
         stream = RequestStream(request_id, samples, self._abort, counted=counted)
         self._streams[request_id] = stream
         return stream
@@ -170,6 +173,17 @@ class EngineClient:
             self._link.send(message)
         except zmq.Again:
             raise UnavailableError("the engine cannot be reached", RETRY_AFTER_LOSS) from None
+
+    @staticmethod
+    def _add_request(request_id: int, prompt: list[int], sampling: SamplingParams, samples: int) -> AddRequest:
+        """The message, with what the HTTP request brought besides its body."""
+        context = current()
+        seconds = 0.0
+        if context.deadline < math.inf:
+            seconds = max(1e-3, context.deadline - time.monotonic())
+        return AddRequest(
+            request_id, prompt, sampling, samples, context.salt, context.tenant, context.priority, seconds
+        )
 
     def _abort(self, request_id: int, sample: int) -> None:
         stream = self._streams.get(request_id)

@@ -118,6 +118,8 @@ class EngineCore:
         if rejected is None:
             group = self._group(client, request)
             group.arrived = time.perf_counter()
+            if request.seconds_left:
+                group.deadline = group.arrived + request.seconds_left
             if not self.grammars.add(group):
                 self.scheduler.add(group)
         return rejected
@@ -271,7 +273,9 @@ class EngineCore:
 
     def _group(self, client: Client, request: AddRequest) -> Group:
         key, params = (client, request.request_id), effective_params(request, self.limits)
-        return Group(key, request.prompt, params, salt=request.salt, samples=request.samples)
+        group = Group(key, request.prompt, params, salt=request.salt, samples=request.samples)
+        group.tenant, group.priority = request.tenant, request.priority
+        return group
 
     @staticmethod
     def _send(emissions: list[Emission], outputs: Outputs) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from runtime.request import SamplingParams
+from runtime.tenants import NOBODY
 
 
 class _Message(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
@@ -26,6 +27,9 @@ class AddRequest(_Message, tag=2):
         sampling: Shared by all samples of the request.
         samples: Independent samples of the prompt (``best_of``).
         salt: Separates tenants in the prefix cache.
+        tenant: Who pays: limits and fair shares are counted by it.
+        priority: Larger ones are served first.
+        seconds_left: Until nobody wants the answer any more; 0 for no such time.
     """
 
     request_id: int
@@ -33,6 +37,9 @@ class AddRequest(_Message, tag=2):
     sampling: SamplingParams
     samples: int = 1
     salt: str = ""
+    tenant: str = NOBODY
+    priority: int = 0
+    seconds_left: float = 0.0
 
 
 class Abort(_Message, tag=3):

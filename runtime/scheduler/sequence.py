@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -95,6 +96,9 @@ class Group:
         salt: Prefix-cache tenant.
         preempted: It has run before and waits to resume.
         arrived: When its owner queued it, on the owner's clock.
+        tenant: Who pays for it.
+        priority: Larger ones go first.
+        deadline: When nobody wants its answer any more, on the owner's clock.
         grammar: The constraint of its parameters, compiled; for the executor.
         queue_seconds: How long it waited until it first ran, noted by its owner; negative before that.
     """
@@ -107,6 +111,9 @@ class Group:
     preempted: bool = False
     arrived: float = 0.0
     queue_seconds: float = -1.0
+    tenant: str = ""
+    priority: int = 0
+    deadline: float = math.inf
     grammar: object = None
     sequences: list[Sequence] = field(default_factory=list)
 
