@@ -22,7 +22,6 @@ struct GroupWork {
   float* sums;                      // [rows][kLanes]
   float* scores;                    // [row group][kTile]
   typename Math::Operand* weights;  // [row group][kTile / kPack]
-  Fetcher& fetcher;
 };
 
 template <class Math>
@@ -52,22 +51,20 @@ struct Sight {
 };
 
 // R rows from `row` on against the tile that starts at position `start`.
-template <class Math, int R>
-void attend_group(const GroupWork<Math>& work, int row, int64_t start, const Tile<Math>& tile) {
+template <class Math, int R, class Fetch>
+void attend_group(const GroupWork<Math>& work, int row, int64_t start, const Tile<Math>& tile, Fetch& fetcher) {
   constexpr int kUnits = kTile / Math::kPack;
   const Sight<R> sight(work.rows, row, start);
   if (sight.lowest >= sight.highest) return;
   const int padded = work.rows.padded_dim, units = (work.rows.dim + Math::kPack - 1) / Math::kPack;
   const int64_t stride = query_stride<Math>(work.rows.dim);
   score<Math, R>(work.queries + row * stride, stride, units, tile, sight.lowest / kGroup,
-                 round_up(sight.highest, kGroup) / kGroup, work.fetcher, work.scores);
-  work.fetcher.fetch(kFetchLines);
+                 round_up(sight.highest, kGroup) / kGroup, fetcher, work.scores);
   for (int r = 0; r < R; ++r) {
     if (sight.first[r] == sight.last[r]) continue;
     softmax_row<Math>(work.scores + r * kTile, sight.first[r], sight.last[r], work.rows.softcap, work.state,
-                      work.sums, row + r, padded, work.weights + r * kUnits);
+                      work.sums, row + r, padded, work.weights + r * kUnits, fetcher);
   }
-  work.fetcher.fetch(kFetchLines);
   // Units that all rows see are added together, the others row by row, each row's in order of position.
   int begin = (sight.begin + Math::kPack - 1) / Math::kPack, end = sight.end / Math::kPack;
   if (begin >= end) begin = end = kUnits;
@@ -78,7 +75,7 @@ void attend_group(const GroupWork<Math>& work, int row, int64_t start, const Til
     add_edge<Math>(accumulator + r * padded, padded, weights, tile, sight.first[r] / Math::kPack,
                    begin < stop ? begin : stop);
   }
-  add_values<Math, R>(accumulator, padded, work.weights, kUnits, tile, begin, end);
+  add_values<Math, R>(accumulator, padded, work.weights, kUnits, tile, begin, end, fetcher);
   for (int r = 0; r < R; ++r) {
     const RowWeights<Math> weights = {work.weights + r * kUnits, sight.first[r], sight.last[r]};
     const int from = sight.first[r] / Math::kPack;
@@ -87,18 +84,32 @@ void attend_group(const GroupWork<Math>& work, int row, int64_t start, const Til
   }
 }
 
-template <class Math>
-void attend_tile(const GroupWork<Math>& work, int64_t start, const Tile<Math>& tile) {
-  for (int row = 0; row < work.rows.rows; row += kRowGroup) {
-    switch (smaller(work.rows.rows - row, kRowGroup)) {
+// At most kRowGroup rows.
+template <class Math, class Fetch>
+void attend_group(const GroupWork<Math>& work, int rows, int row, int64_t start, const Tile<Math>& tile,
+                  Fetch& fetcher) {
+  switch (rows) {
 #if PEREGRINE_ROW_GROUP > 3
-      case 6: attend_group<Math, 6>(work, row, start, tile); break;
-      case 5: attend_group<Math, 5>(work, row, start, tile); break;
-      case 4: attend_group<Math, 4>(work, row, start, tile); break;
+    case 6: attend_group<Math, 6>(work, row, start, tile, fetcher); break;
+    case 5: attend_group<Math, 5>(work, row, start, tile, fetcher); break;
+    case 4: attend_group<Math, 4>(work, row, start, tile, fetcher); break;
 #endif
-      case 3: attend_group<Math, 3>(work, row, start, tile); break;
-      case 2: attend_group<Math, 2>(work, row, start, tile); break;
-      default: attend_group<Math, 1>(work, row, start, tile); break;
+    case 3: attend_group<Math, 3>(work, row, start, tile, fetcher); break;
+    case 2: attend_group<Math, 2>(work, row, start, tile, fetcher); break;
+    default: attend_group<Math, 1>(work, row, start, tile, fetcher); break;
+  }
+}
+
+// All rows of a head, of which the first ones fetch what comes next.
+template <class Math>
+void attend_tile(const GroupWork<Math>& work, int64_t start, const Tile<Math>& tile, Fetcher& fetcher) {
+  NoFetcher none;
+  for (int row = 0; row < work.rows.rows; row += kRowGroup) {
+    const int rows = static_cast<int>(smaller(work.rows.rows - row, kRowGroup));
+    if (row == 0) {
+      attend_group(work, rows, row, start, tile, fetcher);
+    } else {
+      attend_group(work, rows, row, start, tile, none);
     }
   }
 }
@@ -141,12 +152,11 @@ void attend_pages(const AttendRows& rows, const KeyRange& range, const KeyRange*
                                     {state.max + row, state.sum + row, state.accumulator + row * rows.padded_dim},
                                     scratch.sums + row * kLanes,
                                     scratch.scores,
-                                    static_cast<typename Math::Operand*>(scratch.weights),
-                                    fetcher};
+                                    static_cast<typename Math::Operand*>(scratch.weights)};
       attend_tile<Math>(work, place.start,
                         range.packed ? packed_tile<Math>(range, place, head)
-                                     : arranged_tile<Math>(range, place, head, rows.padded_dim, scratch));
-      fetcher.fetch(kTile);
+                                     : arranged_tile<Math>(range, place, head, rows.padded_dim, scratch),
+                        fetcher);
     }
     if (!more) return;
   }

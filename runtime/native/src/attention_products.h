@@ -8,9 +8,9 @@
 namespace {
 
 // scores[r][j] <- queries[r] . keys[j] for G groups of keys.
-template <class Math, int R, int G>
+template <class Math, int R, int G, class Fetch>
 void score_block(const typename Math::Operand* queries, int64_t stride, int units,
-                 const typename Math::Element* const* groups, float* scores) {
+                 const typename Math::Element* const* groups, Fetch& fetcher, float* scores) {
   constexpr int kVectors = kGroup / kLanes;
   Vec sums[R][G * kVectors];
   PEREGRINE_UNROLL
@@ -21,6 +21,7 @@ void score_block(const typename Math::Operand* queries, int64_t stride, int unit
   const typename Math::Element* keys[G];
   for (int g = 0; g < G; ++g) keys[g] = groups[g];
   for (int u = 0; u < units; ++u) {
+    fetcher.fetch();
     typename Math::Lanes query[R];
     PEREGRINE_UNROLL
     for (int r = 0; r < R; ++r) query[r] = Math::broadcast(queries + r * stride + u);
@@ -39,20 +40,16 @@ void score_block(const typename Math::Operand* queries, int64_t stride, int unit
   }
 }
 
-// Lines of a coming tile to fetch at a time.
-constexpr int kFetchLines = 40;
-
 // The same for the groups [begin, end) of a tile, four vectors of keys at a time where there are as many.
-template <class Math, int R>
+template <class Math, int R, class Fetch>
 void score(const typename Math::Operand* queries, int64_t stride, int units, const Tile<Math>& tile, int begin, int end,
-           Fetcher& fetcher, float* scores) {
+           Fetch& fetcher, float* scores) {
   constexpr int kMost = 4 * kLanes / kGroup;
   int g = begin;
   for (; g + kMost <= end; g += kMost) {
-    fetcher.fetch(kFetchLines);
-    score_block<Math, R, kMost>(queries, stride, units, tile.keys + g, scores + g * kGroup);
+    score_block<Math, R, kMost>(queries, stride, units, tile.keys + g, fetcher, scores + g * kGroup);
   }
-  for (; g < end; ++g) score_block<Math, R, 1>(queries, stride, units, tile.keys + g, scores + g * kGroup);
+  for (; g < end; ++g) score_block<Math, R, 1>(queries, stride, units, tile.keys + g, fetcher, scores + g * kGroup);
 }
 
 // The weights of one row and the keys [first, last) that it sees.
@@ -63,9 +60,9 @@ struct RowWeights {
 };
 
 // accumulator[r] += weights[r] . values over the units [begin, end), for N vectors of the dimension.
-template <class Math, int R, int N>
+template <class Math, int R, int N, class Fetch>
 void add_block(float* accumulator, int padded, const typename Math::Operand* weights, int64_t stride,
-               const Tile<Math>& tile, int column, int begin, int end) {
+               const Tile<Math>& tile, int column, int begin, int end, Fetch& fetcher) {
   Vec sums[R][N];
   PEREGRINE_UNROLL
   for (int r = 0; r < R; ++r) {
@@ -73,6 +70,7 @@ void add_block(float* accumulator, int padded, const typename Math::Operand* wei
     for (int n = 0; n < N; ++n) sums[r][n] = load(accumulator + r * padded + column + n * kLanes);
   }
   for (int u = begin; u < end; ++u) {
+    fetcher.fetch();
     typename Math::Lanes weight[R];
     PEREGRINE_UNROLL
     for (int r = 0; r < R; ++r) weight[r] = Math::broadcast(weights + r * stride + u);
@@ -92,15 +90,17 @@ void add_block(float* accumulator, int padded, const typename Math::Operand* wei
 }
 
 // The same for the whole dimension.
-template <class Math, int R>
+template <class Math, int R, class Fetch>
 void add_values(float* accumulator, int padded, const typename Math::Operand* weights, int64_t stride,
-                const Tile<Math>& tile, int begin, int end) {
+                const Tile<Math>& tile, int begin, int end, Fetch& fetcher) {
   if (begin >= end) return;
   int d = 0;
   for (; d + 4 * kLanes <= padded; d += 4 * kLanes) {
-    add_block<Math, R, 4>(accumulator, padded, weights, stride, tile, d, begin, end);
+    add_block<Math, R, 4>(accumulator, padded, weights, stride, tile, d, begin, end, fetcher);
   }
-  for (; d < padded; d += kLanes) add_block<Math, R, 1>(accumulator, padded, weights, stride, tile, d, begin, end);
+  for (; d < padded; d += kLanes) {
+    add_block<Math, R, 1>(accumulator, padded, weights, stride, tile, d, begin, end, fetcher);
+  }
 }
 
 // One row over the units [begin, end), of which the first and the last may hold keys that it does not see: these are

@@ -29,9 +29,9 @@ inline void clear(const SoftmaxState& state, float* sums, int rows, int padded) 
 
 // Turns the row's scores of keys [first, last) into weights relative to the new maximum, packs these as operands and
 // updates the row's state, where weights are summed lane by lane.
-template <class Math>
+template <class Math, class Fetch>
 void softmax_row(float* scores, int first, int last, float softcap, const SoftmaxState& state, float* sums, int row,
-                 int padded, typename Math::Operand* weights) {
+                 int padded, typename Math::Operand* weights, Fetch& fetcher) {
   constexpr int kStep = kLanes * Math::kPack;
   const int begin = first / kStep * kStep, end = round_up(last, kStep);
   if (softcap != 0.0f) {
@@ -53,6 +53,7 @@ void softmax_row(float* scores, int first, int last, float softcap, const Softma
     for (int d = 0; d < padded; d += kLanes) store(accumulator + d, mul(load(accumulator + d), rescale));
   }
   for (int j = begin; j < end; j += kStep) {
+    fetcher.fetch();
     Vec weight[Math::kPack];
     PEREGRINE_UNROLL
     for (int i = 0; i < Math::kPack; ++i) {

@@ -92,46 +92,60 @@ Tile<Math> arranged_tile(const KeyRange& range, const TilePlace& place, int head
   return tile;
 }
 
-// Brings a coming tile of all heads nearer, in the order in which it lies and some cache lines at a time: all at once
-// they would wait for each other, and the arithmetic for them.
+// Brings a coming tile of all heads nearer, in the order in which it lies and some lines at a time between the products:
+// many at once would wait for each other, and the arithmetic for them.
 class Fetcher {
  public:
   Fetcher() = default;
   Fetcher(const KeyRange& range, const TilePlace& place, size_t element_bytes)
-      : keys_(static_cast<const char*>(range.keys)),
-        values_(static_cast<const char*>(range.values)),
+      : all_keys_(static_cast<const char*>(range.keys)),
+        all_values_(static_cast<const char*>(range.values)),
         head_bytes_(range.head_stride * element_bytes),
-        bytes_(kGroup * range.dim * element_bytes),
+        part_bytes_(kGroup * range.dim * element_bytes),
+        at_(part_bytes_),
         group_(place.begin),
         end_(place.end),
         heads_(range.heads) {
     for (int g = group_; g < end_; ++g) offsets_[g] = place.offsets[g] * element_bytes;
   }
 
-  // The next `lines` lines of keys and of values.
-  void fetch(int lines) {
-    while (group_ < end_) {
-      const int64_t from = offsets_[group_] + head_ * head_bytes_;
-      for (; at_ < bytes_; at_ += kLine) {
-        if (lines-- == 0) return;
-        __builtin_prefetch(keys_ + from + at_, 0, 3);
-        __builtin_prefetch(values_ + from + at_, 0, 3);
-      }
-      at_ = 0;
-      if (++head_ < heads_) continue;
-      head_ = 0;
-      ++group_;
+  // The next two lines of keys and of values.
+  void fetch() {
+    if (at_ == part_bytes_ && !next_part()) return;
+    for (int64_t line = 0; line < 2 * kLine; line += kLine) {
+      __builtin_prefetch(keys_ + at_ + line, 0, 3);
+      __builtin_prefetch(values_ + at_ + line, 0, 3);
     }
+    at_ += 2 * kLine;
   }
 
  private:
   static constexpr int kLine = 64;
 
-  const char* keys_ = nullptr;
-  const char* values_ = nullptr;
+  // Goes on to what one head has of a group.
+  bool next_part() {
+    if (group_ >= end_) return false;
+    const int64_t from = offsets_[group_] + head_ * head_bytes_;
+    keys_ = all_keys_ + from;
+    values_ = all_values_ + from;
+    at_ = 0;
+    if (++head_ == heads_) {
+      head_ = 0;
+      ++group_;
+    }
+    return true;
+  }
+
+  const char *all_keys_ = nullptr, *all_values_ = nullptr;
+  const char *keys_ = nullptr, *values_ = nullptr;
   int64_t offsets_[kGroups];
-  int64_t head_bytes_ = 0, bytes_ = 0, at_ = 0;  // at: of the group's part of a head
+  int64_t head_bytes_ = 0, part_bytes_ = 0, at_ = 0;  // at: of the part
   int group_ = 0, end_ = 0, head_ = 0, heads_ = 0;
+};
+
+// For rows that find their tile where others have just read it.
+struct NoFetcher {
+  void fetch() const {}
 };
 
 }  // namespace
