@@ -8,7 +8,7 @@ from typing import Any
 
 from build_engine.errors import CheckpointError
 from build_engine.families.fields import Fields
-from build_engine.families.rope_factors import longrope_attention_factor, longrope_scaling
+from build_engine.families.rope_factors import longrope_attention_factor, longrope_scaling, rotation
 from runtime.bundle.architecture import RopeScaling
 
 _SUPPORTED = "default, dynamic, linear, llama3 and longrope"
@@ -40,14 +40,7 @@ def rope_fields(
     rope_dim = int(head_dim * share)
     scaling = _scaling(fields, rope, rope_dim, original_context)
     context = fields.dimension("max_position_embeddings")
-    if scaling is not None and scaling.kind == "longrope":
-        context = min(context, scaling.original_context_length)
-    return {
-        "context_length": context,
-        "rope_theta": theta,
-        "rope_dim": 0 if rope_dim == head_dim else rope_dim,
-        "rope_scaling": scaling,
-    }
+    return rotation(theta, rope_dim, head_dim, context, scaling)
 
 
 def _scaling(fields: Fields, rope: Fields, rope_dim: int, original_context: int) -> RopeScaling | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from build_engine.errors import CheckpointError
 from build_engine.families.fields import Fields
-from build_engine.families.rope_factors import llama3_scaling, longrope_attention_factor, longrope_scaling
+from build_engine.families.rope_factors import llama3_scaling, longrope_attention_factor, longrope_scaling, rotation
 from runtime.bundle.architecture import RopeScaling
 
 LLAMA3_FACTORS, SHORT_FACTORS, LONG_FACTORS = (
@@ -25,14 +25,7 @@ def gguf_rope_fields(fields: Fields, metadata: Mapping[str, Any], head_dim: int)
     theta = fields.positive("rope.freq_base", 10000.0)
     context = fields.dimension("context_length")
     scaling = _scaling(fields, metadata, theta, rope_dim)
-    if scaling is not None and scaling.kind == "longrope":
-        context = min(context, scaling.original_context_length)
-    return {
-        "context_length": context,
-        "rope_theta": theta,
-        "rope_dim": 0 if rope_dim == head_dim else rope_dim,
-        "rope_scaling": scaling,
-    }
+    return rotation(theta, rope_dim, head_dim, context, scaling)
 
 
 def _scaling(fields: Fields, metadata: Mapping[str, Any], theta: float, rope_dim: int) -> RopeScaling | None:

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from build_engine.errors import CheckpointError
 from runtime.bundle.architecture import RopeScaling
 
 _TOLERANCE = 1e-4
+
+
+def rotation(theta: float, rope_dim: int, head_dim: int, context: int, scaling: RopeScaling | None) -> dict[str, Any]:
+    """Keyword arguments of ``Architecture``; LongRoPE bounds the context."""
+    if scaling is not None and scaling.kind == "longrope":
+        context = min(context, scaling.original_context_length)
+    return {
+        "context_length": context,
+        "rope_theta": theta,
+        "rope_dim": 0 if rope_dim == head_dim else rope_dim,
+        "rope_scaling": scaling,
+    }
 
 
 def llama3_factors(scaling: RopeScaling, theta: float, rope_dim: int) -> list[float]:

@@ -23,7 +23,7 @@ class Watch(StoppingCriteria):
 def load() -> Any:
     torch.set_num_threads(int(sys.argv[2]))
     torch.set_grad_enabled(False)
-    model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.bfloat16).eval()
+    model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.bfloat16).train(False)
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = 0
     return model

@@ -1,3 +1,5 @@
+"""Compiled graphs, with paged blocks and with linear slots, give the goldens."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -7,25 +9,36 @@ from pathlib import Path
 import numpy as np
 import pytest
 from golden_cases import CASES, GREEDY_PROMPT_TOKENS, GREEDY_TOKENS, SCORE_CASES, GoldenCase
-from paged import Step, feed_in_chunks, forward, greedy, greedy_with_neighbours
+from paged import BLOCK_SIZE, Step, engine_step, feed_in_chunks, forward, greedy, greedy_with_neighbours
 from slot_engine import compile_slots, slot_step
+
+from build_engine.targets.cpu import CpuOptions, compile_cpu
 
 generation = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 scoring = pytest.mark.parametrize("case", SCORE_CASES, ids=lambda case: case.name)
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Callable[[GoldenCase], Step]:
-    """Compiles the slot graph of a case once; each call is a fresh engine on it."""
+@pytest.fixture(scope="module", params=["paged", "slots"])
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[GoldenCase], Step]:
+    """Compiles the graph of a case once; each call is a fresh engine on it."""
+    paged = request.param == "paged"
 
     @cache
     def compiled(name: str) -> Path:
         directory: Path = tmp_path_factory.mktemp(name)
         case = next(case for case in (*CASES, *SCORE_CASES) if case.name == name)
-        compile_slots(case.checkpoint(), directory)
+        if paged:
+            options = CpuOptions(precision="fp32", kv_dtype="float32", block_size=BLOCK_SIZE)
+            compile_cpu(case.checkpoint(), directory, options, lambda *_: None)
+        else:
+            compile_slots(case.checkpoint(), directory)
         return directory
 
-    return lambda case: slot_step(compiled(case.name), chunk=24)
+    def step(case: GoldenCase) -> Step:
+        directory = compiled(case.name)
+        return engine_step(directory) if paged else slot_step(directory, chunk=24)
+
+    return step
 
 
 @generation
