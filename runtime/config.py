@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from runtime.logs import LogFormat
 from runtime.tenants import TenantLimits
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -38,6 +39,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         verify_bundle: Check every file of the bundle against its digest before loading.
         tenants: Whose shares differ from everybody's.
         speculation: ``prompt_lookup`` guesses tokens from a request's own text where that pays; ``off`` does not.
+        log_format: How the engine's log looks.
     """
 
     bundle: str
@@ -60,3 +62,4 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     verify_bundle: bool = False
     tenants: tuple[TenantLimits, ...] = ()
     speculation: Literal["prompt_lookup", "off"] = "prompt_lookup"
+    log_format: LogFormat = "text"

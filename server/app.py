@@ -10,7 +10,7 @@ import falcon.asgi
 
 from server.body import BodyMiddleware
 from server.config import DEFAULT_BODY_LIMIT
-from server.connection import ConnectionMiddleware
+from server.connection import AsgiApp, ConnectionMiddleware
 from server.drain import leave_when_quiet
 from server.error_answers import add_error_answers
 from server.request_context import ContextMiddleware
@@ -27,6 +27,8 @@ class Application:
         stall_seconds: How long a client may leave its answer unread.
         ui: Serve the pages.
         tgi: LightLLM's paths speak TGI's format.
+        log_prompts: Write request bodies into the log.
+        guard: Puts what keeps strangers out in front of an application.
         draining: Says whether this process is to stop.
         leave: Called once it is to stop and has nothing left to answer.
     """
@@ -39,6 +41,8 @@ class Application:
         stall_seconds: float = 60.0,
         ui: bool = True,
         tgi: bool = False,
+        log_prompts: bool = False,
+        guard: Callable[[AsgiApp], AsgiApp] = lambda app: app,
         draining: Callable[[], bool] = lambda: False,
         leave: Callable[[], None] = lambda: None,
     ) -> None:
@@ -49,7 +53,9 @@ class Application:
         self._falcon = falcon.asgi.App(middleware=[self])
         self._add_routes(ui, tgi)
         self._connections = ConnectionMiddleware(self._falcon, stall_seconds)
-        self._outermost = BodyMiddleware(ContextMiddleware(self._connections), max_body_bytes)
+        self._outermost = ContextMiddleware(
+            guard(BodyMiddleware(self._connections, max_body_bytes, logged=log_prompts))
+        )
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one ASGI scope."""

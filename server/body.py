@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
+import logging
 from typing import Any
 
 from server.connection import AsgiApp, Receive, Send
-from server.native_format import encode
-from server.native_types import Message
-from server.openai.errors import error_body, speaks_openai
+from server.logs import Event
+from server.refusal import discard, refuse
 
-DISCARD_SECONDS = 3.0
+MAX_LOGGED_BYTES = 16384
+_CLOSE = [(b"connection", b"close")]
+
+logger = logging.getLogger("peregrine.prompts")
 
 
 class BodyMiddleware:
-    """Outermost ASGI layer: the application sees requests that have arrived whole, and no too large ones.
+    """ASGI layer: the application sees requests that have arrived whole, and no too large ones.
 
     Args:
         app: The application.
         limit: Bytes that a body may have.
+        logged: Write bodies into the log.
     """
 
-    def __init__(self, app: AsgiApp, limit: int) -> None:
+    def __init__(self, app: AsgiApp, limit: int, *, logged: bool = False) -> None:
         self._app = app
         self._limit = limit
+        self._logged = logged
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -37,16 +40,19 @@ class BodyMiddleware:
             message = await receive()
             if message["type"] == "http.disconnect":
                 # NOTE: this is also what a server says when it is tired of waiting.
-                await _refuse(scope, send, 408, "the body did not arrive in time")
+                await refuse(scope, send, 408, "the body did not arrive in time", headers=_CLOSE)
                 return
             body += message.get("body", b"")
             more = message.get("more_body", False)
             too_large = len(body) > self._limit
         if too_large:
-            await _refuse(scope, send, 413, f"the body has more than {self._limit} bytes")
-            await _discard(receive)
+            await refuse(scope, send, 413, f"the body has more than {self._limit} bytes", headers=_CLOSE)
+            await discard(receive)
             # NOTE: gunicorn keeps a connection whatever the header says; it closes when an answered request fails.
             raise ConnectionAbortedError("the body is too large")
+        if self._logged and body:
+            text = body[:MAX_LOGGED_BYTES].decode(errors="replace")
+            logger.info(Event("body", path=scope["path"], bytes=len(body), body=text))
         await self._app(scope, _replay(bytes(body), receive), send)
 
     def _exceeds(self, length: bytes) -> bool:
@@ -62,22 +68,3 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return messages.pop() if messages else await receive()
 
     return replay
-
-
-async def _refuse(scope: dict[str, Any], send: Send, status: int, message: str) -> None:
-    content = encode(error_body(status, message) if speaks_openai(scope["path"]) else Message(message))
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(content)),
-        (b"connection", b"close"),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": content})
-
-
-async def _discard(receive: Receive) -> None:
-    """Take what the client goes on to send: were it left unread, the answer could be lost in a connection reset."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(DISCARD_SECONDS):
-            while (await receive()).get("more_body"):
-                pass

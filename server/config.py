@@ -9,6 +9,9 @@ from typing import Literal, TypeVar
 
 import msgspec
 
+from runtime.logs import LogFormat
+from server.tls import TlsFiles
+
 DEFAULT_BODY_LIMIT = 8 * 2**20
 RUN_DIRECTORY_VARIABLE = "PEREGRINE_RUN_DIRECTORY"
 """Environment variable with the path of the private directory."""
@@ -36,6 +39,12 @@ class WorkerConfig:
         stall_seconds: How long a client may leave its answer unread.
         ui: Serve ``/ui`` and ``/docs``.
         log_level: Name of the lowest level logged.
+        log_format: How the log looks.
+        log_prompts: Write request bodies into the log.
+        key_ring: What ``server.access.key_ring`` published; empty lets everybody in.
+        public_metrics: ``/metrics`` needs no key.
+        shared_prefix_cache: Tenants find each other's prompts in the prefix cache.
+        cors_origins: Sites whose scripts may ask.
     """
 
     bundle: str
@@ -53,6 +62,12 @@ class WorkerConfig:
     stall_seconds: float = 60.0
     ui: bool = True
     log_level: str = "info"
+    log_format: LogFormat = "text"
+    log_prompts: bool = False
+    key_ring: str = ""
+    public_metrics: bool = False
+    shared_prefix_cache: bool = False
+    cors_origins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +82,8 @@ class HttpConfig:
         keepalive: Seconds that idle connections are kept.
         graceful_timeout: Seconds a worker has to finish its requests when told to stop.
         log_level: Name of the lowest level logged.
+        log_format: How the log looks.
+        tls: Certificate and key; ``None`` speaks plain HTTP.
     """
 
     listener: int
@@ -76,6 +93,8 @@ class HttpConfig:
     keepalive: int = 75
     graceful_timeout: int = 55
     log_level: str = "info"
+    log_format: LogFormat = "text"
+    tls: TlsFiles | None = None
 
 
 def write_config(directory: Path, config: WorkerConfig | HttpConfig) -> None:

@@ -24,9 +24,21 @@ class Connection:
 
     Attributes:
         gone: The client has disconnected, or was cut off because it stopped reading.
+        stalled: It was gone with more waiting for it than the buffers on the way hold.
     """
 
-    __slots__ = ("_clock", "_on_close", "_on_leave", "_receive", "_send", "_task", "_watcher", "blocked_since", "gone")
+    __slots__ = (
+        "_clock",
+        "_on_close",
+        "_on_leave",
+        "_receive",
+        "_send",
+        "_task",
+        "_watcher",
+        "blocked_since",
+        "gone",
+        "stalled",
+    )
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
@@ -38,6 +50,7 @@ class Connection:
         self._on_close: Callable[[], None] = _nothing
         self.blocked_since: float | None = None
         self.gone = False
+        self.stalled = False
 
     def hold(self, on_leave: Callable[[], None], on_close: Callable[[], None]) -> None:
         """Tie something to the connection that has to be freed however the answer ends.
@@ -80,7 +93,7 @@ class Connection:
 
     def _leave(self) -> None:
         if not self.gone:
-            self.gone = True
+            self.gone, self.stalled = True, self.blocked_since is not None
             self._on_leave()
 
 

@@ -36,6 +36,7 @@ def add_error_answers(app: App[Request, Response], services: Callable[[], Servic
         if services().config.tgi and request.path in GENERATE_PATHS:
             content = msgspec.to_builtins(content) | error_fields(error)
         answer(response, content, status)
+        services().metrics.tenants.failure(status)
 
     async def client_gone(_request: Request, response: Response, _error: ClientGoneError, _params: Any) -> None:
         response.status = 499

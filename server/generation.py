@@ -71,6 +71,7 @@ class Generation:
         cached_tokens: Prompt tokens that came from the prefix cache.
         prompt_logprobs: Of prompt tokens 1.., when asked for.
         prompt_top_logprobs: The likeliest tokens in the place of each of those, when asked for too.
+        failure: Why an output ended with an error; ``None`` where none did.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Generation:
         self.cached_tokens = 0
         self.prompt_logprobs: list[float] | None = None
         self.prompt_top_logprobs: list[TopLogprobs] | None = None
+        self.failure: ServerError | None = None
         self._stream = stream
         self._samples = [_Sample(text) for text in texts]
         self._open = len(texts)
@@ -133,9 +135,10 @@ class Generation:
                 if not outputs:
                     raise UnavailableError("the engine ended the request early")
             except ServerError as error:
+                events = [self._fail(i, error) for i, sample in enumerate(self._samples) if not sample.reason]
                 if not self.first_token_at:
                     raise
-                return [self._fail(i, error.message) for i, s in enumerate(self._samples) if not s.reason]
+                return events
             events = [event for output in outputs if (event := self._event(output)) is not None]
             if events:
                 return events
@@ -158,7 +161,7 @@ class Generation:
         if sample.reason is not None:
             return None
         if output.token_id < 0 or output.finish in _FAILURES:
-            return self._fail(output.sample, output.error or "the engine ended the request")
+            return self._fail(output.sample, UnavailableError(output.error or "the engine ended the request"))
         self._clock(output)
         sample.count += 1
         sample.sum_logprob += output.logprob
@@ -181,11 +184,12 @@ class Generation:
             top_logprobs=output.top_logprobs,
         )
 
-    def _fail(self, index: int, message: str) -> TokenEvent:
+    def _fail(self, index: int, error: ServerError) -> TokenEvent:
         sample = self._samples[index]
         sample.reason = "error"
+        self.failure = error
         self._open -= 1
-        return TokenEvent(index, -1, "", 0.0, False, sample.count, sample.sum_logprob, "error", message)
+        return TokenEvent(index, -1, "", 0.0, False, sample.count, sample.sum_logprob, "error", error.message)
 
     def _clock(self, output: TokenOutput) -> None:
         now = time.perf_counter()

@@ -6,6 +6,7 @@ import resource
 import socket
 
 from server.errors import StartError
+from server.tls import TlsFiles
 
 
 def reserve(host: str, port: int, stall_seconds: float) -> socket.socket:
@@ -57,7 +58,8 @@ def listen(listener: socket.socket, backlog: int = 2048) -> None:
         raise StartError(f"{url(listener)}: {error.strerror}") from None
 
 
-def url(listener: socket.socket) -> str:
+def url(listener: socket.socket, tls: TlsFiles | None = None) -> str:
     """Where clients find the server."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "http" if tls is None else "https"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -17,6 +17,7 @@ from runtime.messages import TokenOutput
 from runtime.stats import EngineStats
 from server.bulk_histogram import BulkHistogram
 from server.engine_metrics import EngineCollector
+from server.tenant_metrics import TenantMetrics
 
 if TYPE_CHECKING:
     from server.observer import Run
@@ -36,6 +37,9 @@ class FrontMetrics:
     Args:
         max_request_tokens: Upper end of the token-count histograms.
         model_name: Label of the vLLM-style metrics.
+
+    Attributes:
+        tenants: The same of each tenant.
     """
 
     def __init__(self, max_request_tokens: int, model_name: str) -> None:
@@ -45,6 +49,7 @@ class FrontMetrics:
         self._make_token_metrics(tuple(max_request_tokens * i / 100 for i in range(101)))
         self._make_vllm_metrics()
         self._gaps: list[float] = []
+        self.tenants = TenantMetrics(self._registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self._registry)
@@ -104,6 +109,7 @@ class FrontMetrics:
     def request(self) -> None:
         """A prompt was tokenized."""
         self._count.inc()
+        self.tenants.request()
 
     def validated(self, seconds: float) -> None:
         """A request was found acceptable after ``seconds``."""
@@ -143,6 +149,7 @@ class FrontMetrics:
         self._input.observe(request.prompt_tokens)
         self._max_new.observe(request.sampling.max_new_tokens)
         self._generated.observe(tokens)
+        self.tenants.finished(request.prompt_tokens, tokens)
         for histogram in (self._inference, self._vllm_e2e):
             histogram.observe(seconds)
         self._total.observe(seconds + run.seconds_before)

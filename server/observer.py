@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from runtime.messages import TokenOutput
+from server.errors import ServerError
 
 if TYPE_CHECKING:
     from server.validation import ValidRequest
@@ -41,6 +42,10 @@ class Run(Protocol):
     @property
     def reasons(self) -> Sequence[str]:
         """Why each output ended, one of stop, length, error and abort; ``abort`` where it has not."""
+
+    @property
+    def failure(self) -> ServerError | None:
+        """Why one of them is error."""
 
     def close(self) -> None:
         """Free what is still held and report the end."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -16,6 +16,11 @@ Schema = dict[str, Any]
 
 _REFERENCE = "#/components/schemas/{name}"
 _FIELD = re.compile(r"\{(\w+)(?::\w+)?\}")
+
+_KEYS: Schema = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
 
 _REASONS = {
     200: "The answer.",
@@ -31,8 +36,13 @@ _REASONS = {
 }
 
 
-def describe(routes: Sequence[Route]) -> Schema:
-    """The document that ``/openapi.json`` answers with."""
+def describe(routes: Sequence[Route], locked: Collection[str] = ()) -> Schema:
+    """The document that ``/openapi.json`` answers with.
+
+    Args:
+        routes: What is served.
+        locked: Paths of those that want a key.
+    """
     operations = [operation for route in routes for operation in route.operations.values()]
     types = [kind for operation in operations for kind in operation.types]
     # NOTE: no body has this type in one piece, see ``ParametersObject``.
@@ -44,13 +54,17 @@ def describe(routes: Sequence[Route]) -> Schema:
         "info": {"title": "Peregrine", "version": _version()},
         "paths": {
             _FIELD.sub(r"{\1}", route.path): {
-                method.lower(): _operation(route.path, operation, schemas)
+                method.lower(): _operation(route.path, operation, schemas) | _lock(route.path, locked)
                 for method, operation in route.operations.items()
             }
             for route in routes
         },
-        "components": {"schemas": _worded(components)},
+        "components": {"schemas": _worded(components)} | ({"securitySchemes": _KEYS} if locked else {}),
     }
+
+
+def _lock(path: str, locked: Collection[str]) -> Schema:
+    return {"security": [{name: []} for name in _KEYS]} if path in locked else {}
 
 
 def _version() -> str:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import re
+import uuid
+from collections.abc import Awaitable, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 from runtime.tenants import NOBODY
-from server.connection import AsgiApp, Receive, Send
+from server.connection import AsgiApp, Message, Receive, Send
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +26,7 @@ class RequestContext:
         salt: Separates what the prefix cache may share; empty shares with everybody else who has none.
         priority: Larger ones are served first.
         deadline: ``time.monotonic()`` after which nobody wants the answer any more.
-        request_id: The client's ``X-Request-Id``, unchecked; empty without one.
+        request_id: The client's ``X-Request-Id`` if it is harmless, else one of our own. The answer has it too.
     """
 
     tenant: str = NOBODY
@@ -40,8 +45,18 @@ def current() -> RequestContext:
     return _current.get()
 
 
+@contextmanager
+def entered(context: RequestContext) -> Iterator[None]:
+    """Has ``context`` be the current one."""
+    token = _current.set(context)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
 class ContextMiddleware:
-    """ASGI layer: puts each request's context in place while the application answers it."""
+    """Outermost ASGI layer: puts each request's context in place while it is answered."""
 
     def __init__(self, app: AsgiApp) -> None:
         self._app = app
@@ -51,13 +66,20 @@ class ContextMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        token = _current.set(_read(scope["headers"]))
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            _current.reset(token)
+        context = _read(scope["headers"])
+
+        # NOTE: no coroutine of its own, because it is called for every token of every stream.
+        def identified(message: Message) -> Awaitable[None]:
+            if message["type"] == "http.response.start":
+                named = (b"x-request-id", context.request_id.encode())
+                message = {**message, "headers": [*message["headers"], named]}
+            return send(message)
+
+        with entered(context):
+            await self._app(scope, receive, identified)
 
 
 def _read(headers: Iterable[tuple[bytes, bytes]]) -> RequestContext:
     names = {name.lower(): value for name, value in headers}
-    return RequestContext(request_id=names.get(b"x-request-id", b"").decode("latin-1"))
+    request_id = names.get(b"x-request-id", b"").decode("latin-1")
+    return RequestContext(request_id=request_id if _SAFE_ID.fullmatch(request_id) else uuid.uuid4().hex)

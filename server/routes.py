@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from server.access.public_paths import is_public, public_paths
 from server.native_types import (
     GenerateAnswer,
     Message,
@@ -67,10 +68,19 @@ def routes(services: Start, *, ui: bool = True, tgi: bool = False) -> Sequence[R
     table = [*_openai(services), *_tokenize(services), *_generate(services, tgi), *_count(services), *_state(services)]
     if ui:
         table += _pages(services)
-    description = DescriptionResource(lambda: msgspec.json.encode(describe(table)))
+    description = DescriptionResource(lambda: msgspec.json.encode(describe(table, _locked(table, services()))))
     document = Operation(tag="Pages", summary="This description, in OpenAPI 3.1.", answer=dict, failures=CACHED)
     table.append(Route("/openapi.json", description, {"GET": document}))
     return table
+
+
+def _locked(table: Sequence[Route], services: Services) -> frozenset[str]:
+    """The paths that want a key."""
+    config = services.config
+    if not config.key_ring:
+        return frozenset()
+    public = public_paths(metrics=config.public_metrics)
+    return frozenset(route.path for route in table if not is_public(route.path, public))
 
 
 def _openai(services: Start) -> list[Route]:

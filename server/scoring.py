@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from runtime.messages import TokenOutput
 from server.engine_client import EngineClient
-from server.errors import ClientGoneError, UnavailableError
+from server.errors import ClientGoneError, ServerError, UnavailableError
 from server.observer import Observer
 from server.request_stream import RequestStream
 from server.tasks import all_of
@@ -25,6 +25,7 @@ class Score:
         started: ``time.perf_counter()`` when it was queued.
         first_token_at: The same for its score; 0 before.
         reasons: How it ended.
+        failure: Why, if with an error.
     """
 
     counts = (0,)
@@ -37,6 +38,7 @@ class Score:
         self.started = time.perf_counter()
         self.first_token_at = 0.0
         self.reasons = ["abort"]
+        self.failure: ServerError | None = None
         self._stream = stream
         self._observer = observer
         self._closed = False
@@ -57,12 +59,14 @@ class Score:
             outputs = await self._stream.take()
             if not outputs:
                 raise UnavailableError("the engine ended the request early")
-            self.reasons = ["error"]
             value = _value(outputs[0])
             self.reasons = ["stop"]
             self.first_token_at = time.perf_counter()
             self._observer.first_token(self, outputs[0])
             return value
+        except ServerError as error:
+            self.reasons, self.failure = ["error"], error
+            raise
         finally:
             self.close()
 

@@ -19,11 +19,13 @@ from runtime.bundle.locate import alias_name
 from runtime.bundle.manifest_file import DEFAULT_RECIPE, MANIFEST_FILE
 from runtime.bundle.target import AUTO, choose_target
 from runtime.config import EngineConfig
+from server.access.flags import Access, access_of
 from server.config import HttpConfig, WorkerConfig
 from server.environment import RequestRules, count
 from server.errors import StartError
 from server.generation_defaults import read_defaults
 from server.ineffective_flags import LISTS, OPTIONS, SWITCHES
+from server.logs import announce, announce_as
 from server.opening_flags import check_opening_flags
 from server.reward_flag import check_reward_flag, check_reward_flag_of_script
 from server.serve_flags import serve_parser
@@ -40,10 +42,12 @@ GRACE_SECONDS = 5
 def main(argv: Sequence[str], prog: str) -> int:
     """Serve; returns the exit status."""
     arguments = serve_parser(prog).parse_args([_underscored(argument) for argument in argv])
+    announce_as(arguments.log_format)
     try:
         refuse_unsupported(arguments)
+        access = access_of(arguments, os.environ)
         bundle = resolve_bundle(arguments)
-        config = supervisor_config(arguments, bundle)
+        config = supervisor_config(arguments, bundle, access)
         _announce(arguments, bundle)
     except (StartError, BundleError, ValueError) as error:
         sys.stderr.write(f"{prog}: error: {error}\n")
@@ -82,8 +86,7 @@ def resolve_bundle(arguments: argparse.Namespace) -> Path:
         return Path(spec)
     target = choose_target(arguments.target)
     if arguments.target == AUTO:
-        sys.stdout.write(f"peregrine: target {target.name}: {target.reason}\n")
-        sys.stdout.flush()
+        announce(f"target {target.name}: {target.reason}")
     # NOTE: what can be built goes to the build each time: it knows in milliseconds whether the bundle that it made
     # before is still what this version would make.
     if _can_be_built(spec):
@@ -91,7 +94,7 @@ def resolve_bundle(arguments: argparse.Namespace) -> Path:
     return find_bundle(spec, alias_name(target.name, arguments.kv or "paged"))
 
 
-def supervisor_config(arguments: argparse.Namespace, bundle: Path) -> SupervisorConfig:
+def supervisor_config(arguments: argparse.Namespace, bundle: Path, access: Access = Access()) -> SupervisorConfig:  # noqa: B008
     """What the flags ask for.
 
     Raises:
@@ -119,6 +122,8 @@ def supervisor_config(arguments: argparse.Namespace, bundle: Path) -> Supervisor
         memory_fraction=arguments.mem_fraction,
         verify_bundle=arguments.verify_bundle,
         speculation="off" if arguments.disable_speculation else "prompt_lookup",
+        tenants=tuple(tenant.limits for tenant in access.tenants),
+        log_format=arguments.log_format,
     )
     worker = WorkerConfig(
         bundle=str(bundle),
@@ -136,6 +141,11 @@ def supervisor_config(arguments: argparse.Namespace, bundle: Path) -> Supervisor
         stall_seconds=arguments.write_stall_seconds,
         ui=not arguments.disable_ui,
         log_level=arguments.log_level,
+        log_format=arguments.log_format,
+        log_prompts=arguments.log_prompts,
+        public_metrics=access.public_metrics,
+        shared_prefix_cache=access.shared_prefix_cache,
+        cors_origins=access.cors_origins,
     )
     http = HttpConfig(
         listener=-1,
@@ -145,6 +155,8 @@ def supervisor_config(arguments: argparse.Namespace, bundle: Path) -> Supervisor
         keepalive=count(os.environ, "LIGHTLMM_GUNICORN_KEEP_ALIVE", 75),
         graceful_timeout=int(arguments.drain_seconds) + 1 + GRACE_SECONDS,
         log_level="warning" if arguments.log_level == "info" else arguments.log_level,
+        log_format=arguments.log_format,
+        tls=access.tls,
     )
     return SupervisorConfig(
         host=arguments.host,
@@ -153,6 +165,8 @@ def supervisor_config(arguments: argparse.Namespace, bundle: Path) -> Supervisor
         worker=worker,
         http=http,
         engine_failure=arguments.engine_failure,
+        tenants=access.tenants,
+        keys=access.source,
     )
 
 
@@ -175,13 +189,12 @@ def _announce(arguments: argparse.Namespace, bundle: Path) -> None:
     """Check what can be checked before anything starts, and tell the operator what applies."""
     ineffective = ineffective_flags(arguments)
     if ineffective:
-        sys.stderr.write(f"peregrine: warning: no effect here: --{', --'.join(ineffective)}\n")
+        announce(f"warning: no effect here: --{', --'.join(ineffective)}", error=True)
     if _check_model(arguments, bundle) and not arguments.ignore_generation_config:
         defaults, problems = read_defaults(bundle / GENERATION_CONFIG_FILE)
         for problem in problems:
-            sys.stderr.write(f"peregrine: warning: {problem}\n")
-        sys.stdout.write(f"peregrine: request defaults: {defaults}\n")
-        sys.stdout.flush()
+            announce(f"warning: {problem}", error=True)
+        announce(f"request defaults: {defaults}")
 
 
 def _check_model(arguments: argparse.Namespace, bundle: Path) -> bool:

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from runtime.bundle.target import AUTO, TARGETS
 from server import ineffective_flags
+from server.access.flags import add_access_flags
 from server.config import DEFAULT_BODY_LIMIT
 from server.logs import LEVELS
 from server.openai.tool_formats import TOOL_FORMATS
@@ -25,6 +26,7 @@ def serve_parser(prog: str) -> argparse.ArgumentParser:
     parser = _Parser(prog=prog, description="Serve a model.", allow_abbrev=False)
     parser.add_argument("spec", nargs="?", help="bundle, built model, recipe, GGUF file or Hugging Face directory")
     _add_http(parser)
+    add_access_flags(parser)
     _add_requests(parser)
     _add_engine(parser)
     hidden = argparse.SUPPRESS
@@ -54,6 +56,8 @@ def _add_http(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--disable_ui", action="store_true", help="no pages at /ui and /docs")
     group.add_argument("--log_level", choices=LEVELS, default="info")
+    group.add_argument("--log_format", choices=("text", "json"), default="text", help="of lines in the log")
+    group.add_argument("--log_prompts", action="store_true", help="write request bodies into the log")
 
 
 def _add_requests(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from socket import socket
 from typing import Literal
@@ -15,11 +15,15 @@ from typing import Literal
 import msgspec
 
 from runtime.config import EngineConfig
+from server.access.key_ring import publish
+from server.access.key_source import KeySource
+from server.access.tenant import Tenant
 from server.config import HttpConfig, WorkerConfig, write_config
 from server.engine_process import ENGINE_COMMAND, EngineProcess
 from server.errors import StartError
 from server.http_process import HttpProcess
 from server.listener import allow_many_connections, listen, reserve, url
+from server.logs import announce
 from server.restarts import RestartPolicy
 from server.run_directory import ENGINE_SOCKET, run_directory
 
@@ -46,6 +50,8 @@ class SupervisorConfig:
         http: gunicorn's configuration; its descriptors are filled in here.
         engine_failure: Whether a dead engine is replaced or ends the server.
         engine_command: Program of the engine.
+        tenants: Who has a key; with none, everybody is let in.
+        keys: To read them again from.
     """
 
     host: str
@@ -55,6 +61,8 @@ class SupervisorConfig:
     http: HttpConfig
     engine_failure: Literal["restart", "exit"] = "restart"
     engine_command: Sequence[str] = ENGINE_COMMAND
+    tenants: tuple[Tenant, ...] = ()
+    keys: KeySource = field(default_factory=KeySource)
 
 
 class Supervisor:
@@ -107,13 +115,14 @@ class Supervisor:
         config = self._config
         path = str(directory / ENGINE_SOCKET)
         engine_config = msgspec.structs.replace(config.engine, socket=path)
-        write_config(directory, replace(config.worker, engine_socket=path))
+        ring = str(publish(config.tenants, directory)) if config.tenants else ""
+        write_config(directory, replace(config.worker, engine_socket=path, key_ring=ring))
         self._engine = await EngineProcess.start(engine_config, config.engine_command)
         for line in self._engine.summary:
             _say(line)
         listen(listener)
         self._http = await HttpProcess.start(directory, listener, config.http)
-        _say(f"serving {config.worker.model_name} on {url(listener)}: {self._engine.task}")
+        _say(f"serving {config.worker.model_name} on {url(listener, config.http.tls)}: {self._engine.task}")
         # NOTE: the port closes when gunicorn closes it, so no other process may hold it.
         listener.close()
         return await self._watch(self._engine, engine_config, self._http)
@@ -186,6 +195,4 @@ async def _cancel(task: asyncio.Task[object]) -> None:
 
 
 def _say(line: str, file: object = None) -> None:
-    stream = sys.stdout if file is None else sys.stderr
-    stream.write(f"peregrine: {line}\n")
-    stream.flush()
+    announce(line, error=file is not None)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
+from server.access.layers import guarded
 from server.app import Application
 from server.config import HttpConfig, WorkerConfig, read_config
 from server.logs import configure_logging
@@ -28,7 +30,7 @@ def create_app() -> Application:
     """The application of this process, configured by the supervisor's files."""
     config = read_config(WorkerConfig, os.environ)
     http = read_config(HttpConfig, os.environ)
-    configure_logging(config.log_level, "http")
+    configure_logging(config.log_level, "http", config.log_format)
 
     async def start() -> Services:
         services = await start_services(config, os.environ, draining)
@@ -43,6 +45,8 @@ def create_app() -> Application:
         stall_seconds=config.stall_seconds,
         ui=config.ui,
         tgi=config.tgi,
+        log_prompts=config.log_prompts,
+        guard=partial(guarded, config=config),
         draining=draining,
         leave=_leave,
     )

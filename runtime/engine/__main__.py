@@ -11,6 +11,7 @@ import uuid
 import msgspec
 
 from runtime.config import EngineConfig
+from runtime.logs import JsonFormatter
 
 
 def main() -> int:
@@ -20,6 +21,8 @@ def main() -> int:
         config = msgspec.json.decode(_first_line(), type=EngineConfig)
     except msgspec.MsgspecError as error:
         return _refuse(f"the engine's configuration cannot be read: {error}")
+    if config.log_format == "json":
+        logging.getLogger().handlers[0].setFormatter(JsonFormatter("engine"))
 
     from runtime.bundle import BundleError
     from runtime.engine.core import EngineFailedError

@@ -58,10 +58,17 @@ class Asset:
             response.data = self.content
 
 
+def page_names() -> list[str]:
+    """The files of ``server/ui``."""
+    return [file.name for file in resources.files("server").joinpath("ui").iterdir() if file.is_file()]
+
+
 def load_pages() -> dict[str, Asset]:
     """The files of ``server/ui`` by name."""
-    files = [file for file in resources.files("server").joinpath("ui").iterdir() if file.is_file()]
-    return {file.name: Asset(file.read_bytes(), MEDIA_TYPES[file.name.rpartition(".")[2]]) for file in files}
+    folder = resources.files("server").joinpath("ui")
+    return {
+        name: Asset(folder.joinpath(name).read_bytes(), MEDIA_TYPES[name.rpartition(".")[2]]) for name in page_names()
+    }
 
 
 class PageResource:

@@ -1,5 +1,6 @@
 // The page: chat, completion and score forms, and what runs for them.
 
+import { hasKey, setKey } from "./key.js";
 import { chunks, piece, post } from "./stream.js";
 import { hideAlternatives, TokenView } from "./tokens.js";
 import { watch } from "./plots.js";
@@ -269,12 +270,18 @@ $("curl").addEventListener("click", async () => {
   if (!last) return say("There is no request yet.");
   const url = new URL(last.path, document.baseURI);
   const body = JSON.stringify(last.body).replaceAll("'", "'\\''");
+  const key = hasKey() ? ` -H "Authorization: Bearer $API_KEY"` : "";
   try {
-    await navigator.clipboard.writeText(`curl ${url} -H 'Content-Type: application/json' -d '${body}'`);
+    await navigator.clipboard.writeText(`curl ${url}${key} -H 'Content-Type: application/json' -d '${body}'`);
     say("The last request is in the clipboard.");
   } catch {
     say("This browser gives no access to the clipboard.", true);
   }
+});
+
+$("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  setKey($("key").value);
 });
 
 // What the server can do
@@ -298,8 +305,10 @@ function adapt(state) {
   if (!usable().includes(mode)) select(usable()[0]);
 }
 
-watch($("plots"), (state) => {
-  $("health").textContent = state ? "ready" : "no answer";
+watch($("plots"), (state, status) => {
+  const locked = status === 401;
+  $("key-form").hidden = !locked;
+  $("health").textContent = state ? "ready" : locked ? "locked" : "no answer";
   $("health").classList.toggle("bad", !state);
   const facts = (known) => known && JSON.stringify([known.model_name, known.chat, known.scores, known.alternatives]);
   if (state && facts(state) !== facts(server)) adapt(state);

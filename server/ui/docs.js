@@ -80,13 +80,14 @@ function fold(reference, within) {
   return details;
 }
 
-function curl(method, path, media) {
+function curl(method, path, { security }, media) {
   const url = `${base}${path.replace(/\{(\w+)\}/g, "NAME")}`;
-  if (method === "get") return `curl ${url}`;
-  if (method === "head") return `curl -I ${url}`;
-  if (!media) return `curl -X POST ${url}`;
+  const call = security ? `curl -H "Authorization: Bearer $API_KEY"` : "curl";
+  if (method === "get") return `${call} ${url}`;
+  if (method === "head") return `${call} -I ${url}`;
+  if (!media) return `${call} -X POST ${url}`;
   const body = JSON.stringify(media.example ?? {}).replaceAll("'", "'\\''");
-  return `curl ${url} -H 'Content-Type: application/json' -d '${body}'`;
+  return `${call} ${url} -H 'Content-Type: application/json' -d '${body}'`;
 }
 
 // The JSON in the events of a stream.
@@ -115,7 +116,7 @@ function operation(path, method, content) {
   const heading = make("h3", "", make("span", `method ${method}`, method.toUpperCase()), make("code", "", path));
   const section = make("section", "card", heading, make("p", "", ...prose(content.summary)));
   section.id = id;
-  const call = make("pre", "", curl(method, path, media));
+  const call = make("pre", "", curl(method, path, content, media));
   call.tabIndex = 0;
   section.append(call);
   for (const parameter of content.parameters ?? []) {

@@ -1,5 +1,7 @@
 // The server's load: one line each of the last minute, asked for once a second.
 
+import { nextKey, withKey } from "./key.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 const SECONDS = 60;
 const [WIDTH, HEIGHT] = [120, 28];
@@ -81,14 +83,16 @@ function update(now, before) {
   plots.hits.push(queries ? since("prefix_hits_total") / queries : null);
 }
 
-// Calls told(state) with every state, and told(null) where the server gives none. A hidden page does not ask.
+// Calls told(state, status) with every state; the state is null where the server gives none, and the status 0 where it
+// does not answer. A hidden page does not ask, nor does one whose key is wrong until there is another.
 export function watch(place, told) {
   place.append(...Object.values(plots).map((plot) => plot.figure));
   let before = null;
   const ask = async () => {
-    let state = null;
+    let state = null, status = 0;
     try {
-      const response = await fetch("ui/state", { cache: "no-store", signal: AbortSignal.timeout(5000) });
+      const response = await fetch("ui/state", { headers: withKey(), cache: "no-store", signal: AbortSignal.timeout(5000) });
+      status = response.status;
       if (response.ok) state = await response.json();
     } catch {
       // told below
@@ -96,10 +100,11 @@ export function watch(place, told) {
     if (state) update(state, before);
     else Object.values(plots).forEach((plot) => plot.push(null));
     before = state;
-    told(state);
+    told(state, status);
+    return status;
   };
   const loop = async () => {
-    if (!document.hidden) await ask();
+    if (!document.hidden && (await ask()) === 401) await nextKey();
     setTimeout(loop, 1000);
   };
   loop();

@@ -1,5 +1,7 @@
 // Calls of the server: whole answers, and streams of server-sent events.
 
+import { withKey } from "./key.js";
+
 // What a server says is wrong, in either of its shapes.
 async function reason(response) {
   try {
@@ -13,7 +15,7 @@ async function reason(response) {
 export async function post(path, body, signal) {
   const response = await fetch(path, {
     method: "POST",
-    headers: { "Content-Type": "application/json" },
+    headers: withKey({ "Content-Type": "application/json" }),
     body: JSON.stringify(body),
     signal,
   });

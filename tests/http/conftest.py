@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from asgi_driver import Client
 from fake_engine import FakeEngine
 from toy_tokenizer import write_toy_bundle
 
+from server.access.layers import guarded
 from server.app import Application
 from server.config import WorkerConfig
 from server.services import start_services
@@ -51,6 +53,8 @@ def serve(engine: FakeEngine, tmp_path: Path) -> Callable[..., None]:
                 stall_seconds=worker.stall_seconds,
                 ui=worker.ui,
                 tgi=worker.tgi,
+                log_prompts=worker.log_prompts,
+                guard=partial(guarded, config=worker),
             )
             async with Client(app) as client:
                 await test(client)

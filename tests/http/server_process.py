@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ class ServerProcess:
 
     def wait_until_serving(self) -> ServerProcess:
         """Wait until requests are answered."""
-        self.port = int(self.wait_for(r"serving \S+ on http://127\.0\.0\.1:(\d+)")[1])
+        self.port = int(self.wait_for(r"serving \S+ on https?://127\.0\.0\.1:(\d+)")[1])
         return self
 
     def exit_status(self, timeout: float = 30.0) -> int:
@@ -103,23 +103,29 @@ class ServerProcess:
         """A new connection."""
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
 
-    def request(self, method: str, path: str, body: Any = None) -> tuple[int, dict[str, str], bytes]:
+    def request(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, dict[str, str], bytes]:
         """One request on a connection of its own."""
         connection = self.connect()
         try:
-            return self.on(connection, method, path, body)
+            return self.on(connection, method, path, body, headers)
         finally:
             connection.close()
 
     @staticmethod
     def on(
-        connection: http.client.HTTPConnection, method: str, path: str, body: Any = None
+        connection: http.client.HTTPConnection,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
     ) -> tuple[int, dict[str, str], bytes]:
         """One request on ``connection``."""
-        connection.request(method, path, None if body is None else json.dumps(body))
+        connection.request(method, path, None if body is None else json.dumps(body), dict(headers or {}))
         response = connection.getresponse()
-        headers = {name.lower(): value for name, value in response.getheaders()}
-        return response.status, headers, response.read()
+        found = {name.lower(): value for name, value in response.getheaders()}
+        return response.status, found, response.read()
 
     def stream(self, path: str = "/generate_stream", tokens: int = 200) -> socket.socket:
         """Begin a stream and wait for its first bytes."""

@@ -38,10 +38,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         yield server.wait_until_serving()
 
 
-def serving(bundle: Path, **script: float) -> ServerProcess:
+def serving(bundle: Path, key: str = "", **script: float) -> ServerProcess:
     scripted = Script(vocab_size=VOCAB_SIZE, first_token=98, max_sequence_tokens=4096, **script)  # type: ignore[arg-type]
     (bundle / "script.json").write_bytes(msgspec.json.encode(scripted))
-    return ServerProcess(str(bundle), "--executor", "scripted", "--port", "0", "--model_name", "kestrel")
+    flags = ("--executor", "scripted", "--port", "0", "--model_name", "kestrel")
+    return ServerProcess(str(bundle), *flags, **({"PEREGRINE_API_KEYS": key} if key else {}))
 
 
 def open_ui(page: Page, server: ServerProcess, path: str = "/ui") -> Page:
@@ -178,3 +179,23 @@ def test_a_reward_model_scores(browser: Browser, tmp_path: Path) -> None:
         float(page.text("#scores output"))
         assert "Completion" not in page.text(".tabs")
         check_quiet(page, server)
+
+
+def test_a_locked_server_is_opened_with_a_key(browser: Browser, tmp_path: Path) -> None:
+    bundle = write_toy_bundle(tmp_path / "bundle")
+    with_template(bundle)
+    with serving(bundle, key="the-key-of-the-page") as server:
+        page = Page(browser)
+        page.open(f"http://127.0.0.1:{server.wait_until_serving().port}/ui")
+        page.wait_for("document.getElementById('health').textContent === 'locked'")
+        page.evaluate("document.getElementById('key').focus()")
+        page.type("the-key-of-the-page")
+        page.press("Enter")
+        page.wait_for("document.getElementById('model').textContent === 'kestrel'")
+        assert page.evaluate("document.getElementById('key-form').hidden")
+        page.evaluate("document.getElementById('message').focus()")
+        page.type("hello")
+        page.press("Enter")
+        page.wait_for(f"{TOKENS} > 5")
+        assert page.evaluate("localStorage.length + sessionStorage.length") == 0
+        assert "key-of-the-page" not in str(page.requests) + server.output

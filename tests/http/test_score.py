@@ -313,7 +313,7 @@ def test_logs_tell_of_scores_without_their_chats(
         await ask(client, "hush")
 
     reward(test)
-    assert "x_request_id=ticket-7 prompt_tokens=4 output_tokens=0 finish=stop" in caplog.text
-    assert "x_request_id=ticket-7 prompt_tokens=3 output_tokens=0 finish=stop" in caplog.text
-    assert "x_request_id=- prompt_tokens=4 output_tokens=0 finish=error" in caplog.text
+    assert "prompt_tokens=4 output_tokens=0 finish=stop" in caplog.text
+    assert "prompt_tokens=3 output_tokens=0 finish=stop" in caplog.text
+    assert "prompt_tokens=4 output_tokens=0 finish=error" in caplog.text
     assert "hush" not in caplog.text

@@ -29,7 +29,11 @@ def exchange(messages: Messages, *headers: tuple[bytes, bytes]) -> tuple[Message
         sent.append(message)
 
     with suppress(ConnectionAbortedError):
-        asyncio.run(BodyMiddleware(app, 10)({"type": "http", "path": "/generate", "headers": headers}, receive, send))
+        asyncio.run(
+            BodyMiddleware(app, 10)(
+                {"type": "http", "method": "POST", "path": "/generate", "headers": headers}, receive, send
+            )
+        )
     return received, sent
 
 

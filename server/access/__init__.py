@@ -1,0 +1,1 @@
+"""Who may ask, and from which sites: API keys, the door that they open, CORS."""
