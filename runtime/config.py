@@ -40,6 +40,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         tenants: Whose shares differ from everybody's.
         speculation: ``prompt_lookup`` guesses tokens from a request's own text where that pays; ``off`` does not.
         log_format: How the engine's log looks.
+        restarts: Engines that were started in place of dead ones, this one among them.
     """
 
     bundle: str
@@ -63,3 +64,4 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     tenants: tuple[TenantLimits, ...] = ()
     speculation: Literal["prompt_lookup", "off"] = "prompt_lookup"
     log_format: LogFormat = "text"
+    restarts: Annotated[int, msgspec.Meta(ge=0)] = 0

@@ -26,6 +26,9 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
         step_seconds_total: Time spent in steps.
         drafted_tokens_total: Tokens that speculation guessed and ran.
         accepted_tokens_total: Those of them that were right.
+        seconds_since_step: Since the last step ended, or since the start.
+        pid: The engine's process.
+        restarts_total: Engines that this one's supervisor has started in place of dead ones, this one among them.
     """
 
     running: int = 0
@@ -45,3 +48,6 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     step_seconds_total: float = 0.0
     drafted_tokens_total: int = 0
     accepted_tokens_total: int = 0
+    seconds_since_step: float = 0.0
+    pid: int = 0
+    restarts_total: int = 0

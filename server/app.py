@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import falcon.asgi
+from falcon.asgi import Request
 
 from server.body import BodyMiddleware
 from server.config import DEFAULT_BODY_LIMIT
 from server.connection import AsgiApp, ConnectionMiddleware
 from server.drain import leave_when_quiet
 from server.error_answers import add_error_answers
+from server.exchange import ExchangeMiddleware, Witness, exchange_of
+from server.http_metrics import CountExchanges
 from server.request_context import ContextMiddleware
 from server.routes import routes
 from server.services import Services
@@ -31,6 +34,7 @@ class Application:
         guard: Puts what keeps strangers out in front of an application.
         draining: Says whether this process is to stop.
         leave: Called once it is to stop and has nothing left to answer.
+        witnesses: Are told of each request and its answer, besides the metrics.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class Application:
         guard: Callable[[AsgiApp], AsgiApp] = lambda app: app,
         draining: Callable[[], bool] = lambda: False,
         leave: Callable[[], None] = lambda: None,
+        witnesses: Sequence[Witness] = (),
     ) -> None:
         self._start = start
         self._draining, self._leave = draining, leave
@@ -53,9 +58,9 @@ class Application:
         self._falcon = falcon.asgi.App(middleware=[self])
         self._add_routes(ui, tgi)
         self._connections = ConnectionMiddleware(self._falcon, stall_seconds)
-        self._outermost = ContextMiddleware(
-            guard(BodyMiddleware(self._connections, max_body_bytes, logged=log_prompts))
-        )
+        bodies = BodyMiddleware(self._connections, max_body_bytes, logged=log_prompts)
+        counted = CountExchanges(lambda: self.services().metrics.http)
+        self._outermost = ExchangeMiddleware(ContextMiddleware(guard(bodies)), [counted, *witnesses])
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one ASGI scope."""
@@ -84,6 +89,10 @@ class Application:
             task.cancel()
         if self._services is not None:
             await self._services.close()
+
+    async def process_resource(self, request: Request, _response: Any, _resource: Any, _params: Any) -> None:
+        """Called by Falcon when it knows who answers."""
+        exchange_of(request.scope).route = request.uri_template or ""
 
     def _add_routes(self, ui: bool, tgi: bool) -> None:
         for route in routes(self.services, ui=ui, tgi=tgi):

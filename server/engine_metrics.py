@@ -32,6 +32,7 @@ class EngineCollector(Collector):
         """Yield every metric."""
         yield from self._lightllm()
         yield from self._vllm()
+        yield from self._own()
 
     def _lightllm(self) -> Iterator[Metric]:
         stats = self.stats
@@ -51,6 +52,21 @@ class EngineCollector(Collector):
         )
         duration.add_metric(["step"], [("+Inf", stats.steps_total)], stats.step_seconds_total)
         yield duration
+
+    def _own(self) -> Iterator[Metric]:
+        stats = self.stats
+        yield CounterMetricFamily(
+            "peregrine_engine_restarts", "Engines started in place of dead ones", stats.restarts_total
+        )
+        yield GaugeMetricFamily(
+            "peregrine_engine_seconds_since_step",
+            "Since the last step, or the engine's start",
+            stats.seconds_since_step,
+        )
+        yield CounterMetricFamily("peregrine_engine_computed_tokens", "Tokens run", stats.computed_tokens_total)
+        yield GaugeMetricFamily("peregrine_kv_tokens_used", "KV tokens that samples hold", stats.used_tokens)
+        yield GaugeMetricFamily("peregrine_kv_tokens_cached", "KV tokens kept for reuse", stats.cached_tokens)
+        yield GaugeMetricFamily("peregrine_kv_tokens_capacity", "KV tokens in all", stats.capacity_tokens)
 
     def _vllm(self) -> Iterator[Metric]:
         stats, capacity = self.stats, max(1, self.stats.capacity_tokens)

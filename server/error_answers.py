@@ -11,6 +11,7 @@ import msgspec
 from falcon.asgi import App, Request, Response
 
 from server.errors import ClientGoneError, InvalidRequestError, ServerError, UnavailableError
+from server.exchange import exchange_of
 from server.native_types import Message, Refusal
 from server.openai.errors import body_of, error_body, speaks_openai, status_of
 from server.resources.base import answer
@@ -29,7 +30,8 @@ def add_error_answers(app: App[Request, Response], services: Callable[[], Servic
     async def expected(request: Request, response: Response, error: ServerError, _params: Any) -> None:
         openai = speaks_openai(request.path)
         status = status_of(error) if openai else error.status
-        services().metrics.failure(status)
+        exchange_of(request.scope).failure = error
+        services().metrics.failure(error)
         if isinstance(error, UnavailableError):
             response.set_header("Retry-After", str(error.retry_after))
         content: Any = body_of(error) if openai else _native_body(error)
@@ -43,8 +45,10 @@ def add_error_answers(app: App[Request, Response], services: Callable[[], Servic
 
     async def unexpected(request: Request, response: Response, _error: Exception, _params: Any) -> None:
         logger.exception("%s %s failed", request.method, request.uri_template)
-        message = "internal error"
-        answer(response, error_body(500, message) if speaks_openai(request.path) else Message(message), 500)
+        error = ServerError("internal error")
+        exchange_of(request.scope).failure = error
+        services().metrics.failure(error)
+        answer(response, body_of(error) if speaks_openai(request.path) else Message(error.message), 500)
 
     app.add_error_handler(Exception, unexpected)
     app.add_error_handler(falcon.HTTPError, _http_error)

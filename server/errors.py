@@ -10,9 +10,11 @@ class ServerError(Exception):
 
     Attributes:
         message: Text for the client.
+        reason: Stable name of the kind of failure, for metrics and traces.
     """
 
     status = 500
+    reason = "internal"
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -31,7 +33,7 @@ class InvalidRequestError(ServerError):
 
     def __init__(self, message: str, error_code: str = "invalid_value", param: str | None = None) -> None:
         super().__init__(message)
-        self.error_code = error_code
+        self.error_code = self.reason = error_code
         self.param = param
 
 
@@ -43,6 +45,7 @@ class UnavailableError(ServerError):
     """
 
     status = 503
+    reason = "unavailable"
 
     def __init__(self, message: str, retry_after: int = 1) -> None:
         super().__init__(message)
@@ -52,9 +55,13 @@ class UnavailableError(ServerError):
 class RefusedError(UnavailableError):
     """The engine is there and turned the request away: its queue is full, or it is about to stop."""
 
+    reason = "refused"
+
 
 class QueueFullError(RefusedError):
     """As many requests as may wait are waiting."""
+
+    reason = "queue_full"
 
 
 class ClientGoneError(Exception):

@@ -51,11 +51,12 @@ class TokenEvent:
 
 
 class _Sample:
-    __slots__ = ("count", "reason", "sum_logprob", "text")
+    __slots__ = ("count", "last_token_at", "reason", "sum_logprob", "text")
 
     def __init__(self, text: SampleText) -> None:
         self.text = text
         self.count = 0
+        self.last_token_at = 0.0
         self.sum_logprob = 0.0
         self.reason: str | None = None
 
@@ -97,7 +98,6 @@ class Generation:
         self._open = len(texts)
         self._special_ids = special_ids
         self._observer = observer
-        self._last_token_at = 0.0
         self._closed = False
 
     @property
@@ -162,7 +162,7 @@ class Generation:
             return None
         if output.token_id < 0 or output.finish in _FAILURES:
             return self._fail(output.sample, UnavailableError(output.error or "the engine ended the request"))
-        self._clock(output)
+        self._clock(output, sample)
         sample.count += 1
         sample.sum_logprob += output.logprob
         text = sample.text.push(output.token_id, last=output.finish is not FinishReason.NONE)
@@ -191,15 +191,15 @@ class Generation:
         self._open -= 1
         return TokenEvent(index, -1, "", 0.0, False, sample.count, sample.sum_logprob, "error", error.message)
 
-    def _clock(self, output: TokenOutput) -> None:
+    def _clock(self, output: TokenOutput, sample: _Sample) -> None:
         now = time.perf_counter()
-        if self.first_token_at:
-            self._observer.token(self, now - self._last_token_at)
-        else:
+        if sample.count:
+            self._observer.token(self, now - sample.last_token_at)
+        elif not self.first_token_at:
             self.first_token_at = now
             self.cached_tokens = output.cached_tokens
             self._observer.first_token(self, output)
-        self._last_token_at = now
+        sample.last_token_at = now
         if output.prompt_logprobs is not None:
             self.prompt_logprobs = output.prompt_logprobs
             self.prompt_top_logprobs = output.prompt_top_logprobs

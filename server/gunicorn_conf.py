@@ -8,6 +8,8 @@ import signal
 import ssl
 from typing import TYPE_CHECKING
 
+from prometheus_client.multiprocess import mark_process_dead
+
 from server.config import HttpConfig, read_config
 from server.logs import json_formatter
 from server.tether import die_with_parent
@@ -71,6 +73,11 @@ def pre_fork(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001 - gunicor
 def post_fork(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001
     """Leave no worker behind, however gunicorn's master ends."""
     die_with_parent(worker.supervised_by, signal.SIGKILL)
+
+
+def child_exit(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001
+    """Take a worker's open requests out of the gauges; its counters stay, so that sums never fall."""
+    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
 
 
 def post_worker_init(worker: Worker) -> None:

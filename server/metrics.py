@@ -17,6 +17,10 @@ from runtime.messages import TokenOutput
 from runtime.stats import EngineStats
 from server.bulk_histogram import BulkHistogram
 from server.engine_metrics import EngineCollector
+from server.errors import InvalidRequestError, RefusedError, ServerError, UnavailableError
+from server.http_metrics import HttpMetrics
+from server.process_metrics import ProcessCollector, http_workers
+from server.server_metrics import ServerCollector
 from server.tenant_metrics import TenantMetrics
 
 if TYPE_CHECKING:
@@ -40,6 +44,7 @@ class FrontMetrics:
 
     Attributes:
         tenants: The same of each tenant.
+        http: Counts the exchanges.
     """
 
     def __init__(self, max_request_tokens: int, model_name: str) -> None:
@@ -48,6 +53,8 @@ class FrontMetrics:
         self._make_request_metrics()
         self._make_token_metrics(tuple(max_request_tokens * i / 100 for i in range(101)))
         self._make_vllm_metrics()
+        self.http = HttpMetrics(self._registry)
+        self._counter("peregrine_http_worker_starts", "HTTP worker processes that began to serve").inc()
         self._gaps: list[float] = []
         self.tenants = TenantMetrics(self._registry)
 
@@ -103,7 +110,7 @@ class FrontMetrics:
             "vllm:request_success", "Finished outputs by reason", "model_name", "finished_reason"
         )
         self._vllm_rejections = self._counter(
-            "vllm:admission_rejections", "Requests answered with 503", "model_name", "reason"
+            "vllm:admission_rejections", "Requests turned away, or lost before their answer", "model_name", "reason"
         )
 
     def request(self) -> None:
@@ -115,11 +122,11 @@ class FrontMetrics:
         """A request was found acceptable after ``seconds``."""
         self._validation.observe(seconds)
 
-    def failure(self, status: int) -> None:
-        """An error body was sent."""
+    def failure(self, error: ServerError) -> None:
+        """A request is answered with ``error``."""
         self._failure.inc()
-        if status == 503:
-            self._vllm_rejections.labels(self._model_name, "unavailable").inc()
+        if isinstance(error, UnavailableError):
+            self._vllm_rejections.labels(self._model_name, error.reason).inc()
 
     def step(self, outputs: int) -> None:
         """One step brought ``outputs`` tokens for this worker."""
@@ -144,6 +151,8 @@ class FrontMetrics:
     def finished(self, run: Run) -> None:
         """See ``server.observer.Observer``."""
         self._observe_gaps()
+        if isinstance(run.failure, InvalidRequestError | RefusedError):
+            return  # it never ran
         request, seconds = run.request, time.perf_counter() - run.started
         tokens = sum(run.counts)
         self._input.observe(request.prompt_tokens)
@@ -178,8 +187,14 @@ class FrontMetrics:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         text = generate_latest(registry)
+        return text + generate_latest(self._scraped(stats))
+
+    def _scraped(self, stats: EngineStats | None) -> CollectorRegistry:
+        """What is found out anew each time."""
+        rest = CollectorRegistry()
+        rest.register(ServerCollector(self._model_name, stats is not None))
         if stats is not None:
-            engine = CollectorRegistry()
-            engine.register(EngineCollector(stats, self._model_name))
-            text += generate_latest(engine)
-        return text
+            rest.register(EngineCollector(stats, self._model_name))
+        engine = [] if stats is None else [stats.pid]
+        rest.register(ProcessCollector({"engine": engine, "http": http_workers()}))
+        return rest

@@ -58,7 +58,33 @@ class Observer(Protocol):
         """The first token of the first output, or the score, is there."""
 
     def token(self, run: Run, gap: float) -> None:
-        """A later token is there, ``gap`` seconds after the previous one of its request."""
+        """A later token is there, ``gap`` seconds after the previous one of its output."""
 
     def finished(self, run: Run) -> None:
         """The request ended."""
+
+
+class Observers:
+    """Tells several.
+
+    Args:
+        observers: In the order in which they are told.
+    """
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = observers
+
+    def first_token(self, run: Run, output: TokenOutput) -> None:
+        """See ``Observer``."""
+        for observer in self._observers:
+            observer.first_token(run, output)
+
+    def token(self, run: Run, gap: float) -> None:
+        """See ``Observer``."""
+        for observer in self._observers:
+            observer.token(run, gap)
+
+    def finished(self, run: Run) -> None:
+        """See ``Observer``."""
+        for observer in self._observers:
+            observer.finished(run)

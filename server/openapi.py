@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import msgspec
 
+from server.build_info import server_version
 from server.operations import EVENTS, JSON, Kind, Operation, Route
 from server.parameters import Parameters
 
@@ -51,7 +51,7 @@ def describe(routes: Sequence[Route], locked: Collection[str] = ()) -> Schema:
     schemas = dict(zip(kinds, references, strict=True))
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Peregrine", "version": _version()},
+        "info": {"title": "Peregrine", "version": server_version()},
         "paths": {
             _FIELD.sub(r"{\1}", route.path): {
                 method.lower(): _operation(route.path, operation, schemas) | _lock(route.path, locked)
@@ -65,13 +65,6 @@ def describe(routes: Sequence[Route], locked: Collection[str] = ()) -> Schema:
 
 def _lock(path: str, locked: Collection[str]) -> Schema:
     return {"security": [{name: []} for name in _KEYS]} if path in locked else {}
-
-
-def _version() -> str:
-    try:
-        return version("peregrine-llm")
-    except PackageNotFoundError:
-        return "0"
 
 
 def _operation(path: str, operation: Operation, schemas: Mapping[Kind, Schema]) -> Schema:

@@ -70,7 +70,7 @@ def routes(services: Start, *, ui: bool = True, tgi: bool = False) -> Sequence[R
         table += _pages(services)
     description = DescriptionResource(lambda: msgspec.json.encode(describe(table, _locked(table, services()))))
     document = Operation(tag="Pages", summary="This description, in OpenAPI 3.1.", answer=dict, failures=CACHED)
-    table.append(Route("/openapi.json", description, {"GET": document}))
+    table.append(Route("/openapi.json", description, {"GET": document, "HEAD": document}))
     return table
 
 
@@ -225,10 +225,12 @@ def _pages(services: Start) -> list[Route]:
     parts = tuple(kind.partition(";")[0] for kind in MEDIA_TYPES.values())
     page = ("text/html",)
     state = Operation(tag=tag, summary="What /ui shows of the server.", answer=ServerState, failures=UNAVAILABLE)
+    front = Operation(tag=tag, summary="Try the model.", answer=page, failures=CACHED)
+    manual = Operation(tag=tag, summary="Read the API.", answer=page, failures=CACHED)
     part = Operation(tag=tag, summary="A file that a page needs.", answer=parts, failures={**CACHED, 404: HttpFailure})
     return [
-        Route("/ui", ui, {"GET": Operation(tag=tag, summary="Try the model.", answer=page, failures=CACHED)}),
+        Route("/ui", ui, {"GET": front, "HEAD": front}),
         Route("/ui/state", StateResource(services), {"GET": state}),
-        Route("/ui/{name}", ui, {"GET": part}, suffix="part"),
-        Route("/docs", docs, {"GET": Operation(tag=tag, summary="Read the API.", answer=page, failures=CACHED)}),
+        Route("/ui/{name}", ui, {"GET": part, "HEAD": part}, suffix="part"),
+        Route("/docs", docs, {"GET": manual, "HEAD": manual}),
     ]

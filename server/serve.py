@@ -31,6 +31,7 @@ from server.reward_flag import check_reward_flag, check_reward_flag_of_script
 from server.serve_flags import serve_parser
 from server.supervisor import CANNOT_START, Supervisor, SupervisorConfig
 from server.tether import tethered
+from server.tracing import settings as tracing_settings
 
 SCRIPT_FILE = "script.json"
 """In a directory served by the scripted executor: what its engine pretends to be."""
@@ -190,6 +191,8 @@ def _announce(arguments: argparse.Namespace, bundle: Path) -> None:
     ineffective = ineffective_flags(arguments)
     if ineffective:
         announce(f"warning: no effect here: --{', --'.join(ineffective)}", error=True)
+    if tracing_settings.wanted(os.environ) and (obstacle := tracing_settings.obstacle(os.environ)):
+        announce(f"warning: no traces: {obstacle}", error=True)
     if _check_model(arguments, bundle) and not arguments.ignore_generation_config:
         defaults, problems = read_defaults(bundle / GENERATION_CONFIG_FILE)
         for problem in problems:

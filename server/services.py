@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from server.generation_defaults import GenerationDefaults, read_defaults
 from server.health import EngineHealth
 from server.metrics import FrontMetrics
 from server.native_format import NativeFormat
+from server.observer import Observer, Observers
 from server.openai.chat_parser import ChatParser
 from server.openai.completion_parser import CompletionParser
 from server.openai.request_builder import RequestBuilder
@@ -68,9 +69,18 @@ class Services:
 
 
 async def start_services(
-    config: WorkerConfig, environ: Mapping[str, str], draining: Callable[[], bool] = lambda: False
+    config: WorkerConfig,
+    environ: Mapping[str, str],
+    draining: Callable[[], bool] = lambda: False,
+    observers: Sequence[Observer] = (),
 ) -> Services:
     """Load the tokenizer, connect to the engine and put the parts together.
+
+    Args:
+        config: This worker's.
+        environ: Its environment.
+        draining: Says whether the server is about to stop.
+        observers: Are told of requests, besides the metrics.
 
     Raises:
         ValueError: The bundle's tokenizer or an environment variable cannot be used.
@@ -85,6 +95,7 @@ async def start_services(
     await client.start()
     metrics = FrontMetrics(client.limits.max_request_tokens, config.model_name)
     client.on_step = metrics.step
+    observer = Observers([metrics, *observers]) if observers else metrics
     checker = ConstraintChecker()
     texts = TokenTexts(codec.tokenizer)
     parser = RequestParser(
@@ -125,10 +136,10 @@ async def start_services(
         parser=parser,
         format=TgiFormat(parser, rules.return_list) if config.tgi else NativeFormat(parser),
         generator=Generator(
-            client, codec, rules, metrics, rules.first_allowed_tokens if config.first_token_constraint else ()
+            client, codec, rules, observer, rules.first_allowed_tokens if config.first_token_constraint else ()
         ),
         score_parser=score_parser,
-        scorer=Scorer(client, metrics),
+        scorer=Scorer(client, observer),
         completion_parser=CompletionParser(builder),
         chat_parser=ChatParser(builder, template, choose_format(config.tool_call_parser, template, codec.tokenizer)),
         token_texts=texts,

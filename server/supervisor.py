@@ -154,10 +154,11 @@ class Supervisor:
                     _say("error: the engine keeps failing: giving up", sys.stderr)
                     return
                 await asyncio.sleep(delay)
+                successor = msgspec.structs.replace(config, restarts=config.restarts + 1)
                 with suppress(StartError):
-                    started = await EngineProcess.start(config, self._config.engine_command)
+                    started = await EngineProcess.start(successor, self._config.engine_command)
             _say("the engine is back")
-            self._engine = engine = started
+            self._engine, engine, config = started, started, successor
 
     async def _stop(self, number: signal.Signals) -> int:
         """Finish the running requests, then end both processes; a second signal ends them at once."""

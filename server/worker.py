@@ -13,6 +13,7 @@ from server.app import Application
 from server.config import HttpConfig, WorkerConfig, read_config
 from server.logs import configure_logging
 from server.services import Services, start_services
+from server.tracing.start import start_tracing
 
 if TYPE_CHECKING:
     from gunicorn.workers.base import Worker
@@ -31,9 +32,11 @@ def create_app() -> Application:
     config = read_config(WorkerConfig, os.environ)
     http = read_config(HttpConfig, os.environ)
     configure_logging(config.log_level, "http", config.log_format)
+    tracing = start_tracing(os.environ, config.model_name)
+    traced = [] if tracing is None else [tracing]
 
     async def start() -> Services:
-        services = await start_services(config, os.environ, draining)
+        services = await start_services(config, os.environ, draining, traced)
         with suppress(BrokenPipeError):  # the supervisor listens for the first worker only
             os.write(http.ready, b".")
         os.close(http.ready)
@@ -49,6 +52,7 @@ def create_app() -> Application:
         guard=partial(guarded, config=config),
         draining=draining,
         leave=_leave,
+        witnesses=traced,
     )
 
 

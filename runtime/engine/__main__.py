@@ -34,7 +34,7 @@ def main() -> int:
         core, summary = build_engine(config)
     except (BundleError, SizingError, OSError, ImportError, msgspec.MsgspecError) as error:
         return _refuse(str(error))
-    loop = EngineLoop(core, config.socket, uuid.uuid4().hex, config.drain_seconds)
+    loop = EngineLoop(core, config.socket, uuid.uuid4().hex, config.drain_seconds, config.restarts)
     loop.install_signals()
     gc.collect()
     gc.freeze()  # what is alive now lives as long as the process: no collection has to look at it again

@@ -100,7 +100,7 @@ class EngineCore:
         self._failures = 0
         self._steps = 0
         self._step_seconds = 0.0
-        self._collected = 0.0
+        self._collected = time.perf_counter()
 
     @property
     def has_work(self) -> bool:
@@ -196,6 +196,7 @@ class EngineCore:
             step_seconds_total=self._step_seconds,
             drafted_tokens_total=counters.drafted_tokens,
             accepted_tokens_total=counters.accepted_tokens,
+            seconds_since_step=time.perf_counter() - self._collected,
         )
 
     def _groups(self) -> dict[RequestKey, Group]:

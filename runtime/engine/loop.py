@@ -35,10 +35,14 @@ class EngineLoop:
         socket_path: Path of the ``ipc://`` endpoint to bind.
         boot_id: Names this process to the workers.
         drain_seconds: Time left to running requests once draining has begun.
+        restarts: Told to who asks for statistics.
     """
 
-    def __init__(self, core: EngineCore, socket_path: str, boot_id: str, drain_seconds: float) -> None:
+    def __init__(
+        self, core: EngineCore, socket_path: str, boot_id: str, drain_seconds: float, restarts: int = 0
+    ) -> None:
         self.core = core
+        self.restarts = restarts
         self.boot_id = boot_id
         self.drain_seconds = drain_seconds
         self._decoder = msgspec.msgpack.Decoder(ToEngine)
@@ -144,7 +148,8 @@ class EngineLoop:
             case Abort(request_id, sample):
                 self.core.abort(client, request_id, sample)
             case StatsQuery(query_id):
-                self._send_one(client, StatsReply(query_id, self.core.stats()))
+                stats = msgspec.structs.replace(self.core.stats(), pid=os.getpid(), restarts_total=self.restarts)
+                self._send_one(client, StatsReply(query_id, stats))
             case Hello(pid):
                 log.info("worker %d connected", pid)
                 self._send_one(client, Welcome(self.boot_id, self.core.limits))

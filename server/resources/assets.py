@@ -92,6 +92,8 @@ class PageResource:
             raise falcon.HTTPNotFound
         self._pages[name].send(request, response)
 
+    on_head, on_head_part = on_get, on_get_part
+
 
 class DescriptionResource:
     """``/openapi.json``.
@@ -109,6 +111,8 @@ class DescriptionResource:
         if self._asset is None:
             self._asset = Asset(self._describe(), "application/json")
         self._asset.send(request, response)
+
+    on_head = on_get
 
 
 def _takes_gzip(header: str) -> bool:

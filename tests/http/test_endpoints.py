@@ -9,6 +9,7 @@ import pytest
 from asgi_driver import Client
 from fake_engine import FakeEngine
 
+from runtime.messages import Rejected, RejectReason
 from runtime.stats import EngineStats
 
 Serve = Callable[..., None]
@@ -210,5 +211,40 @@ def test_metrics_have_both_families_of_names(serve: Serve, engine: FakeEngine) -
             'vllm:inter_token_latency_seconds_count{model_name="default_model_name"} 2.0',
         ):
             assert line in answer.body.decode().splitlines()
+
+    serve(test)
+
+
+@pytest.mark.parametrize("path", ["/ui", "/ui/style.css", "/docs", "/openapi.json"])
+def test_pages_answer_head_with_the_headers_alone(serve: Serve, path: str) -> None:
+    async def test(client: Client) -> None:
+        whole, head = await client.request("GET", path), await client.request("HEAD", path)
+        assert (head.status, head.body) == (200, b"")
+        assert head.headers | {"x-request-id": ""} == whole.headers | {"x-request-id": ""}
+        assert int(head.headers["content-length"]) == len(whole.body)
+
+    serve(test)
+
+
+def test_the_gap_between_tokens_is_that_of_an_output(serve: Serve) -> None:
+    async def test(client: Client) -> None:
+        await client.generate(max_new_tokens=4, best_of=3, n=3)
+        lines = (await client.request("GET", "/metrics")).body.decode().splitlines()
+        assert 'vllm:inter_token_latency_seconds_count{model_name="default_model_name"} 9.0' in lines
+        assert "lightllm_request_first_token_duration_count 1.0" in lines
+
+    serve(test)
+
+
+def test_a_request_that_never_ran_is_in_no_histogram(serve: Serve, engine: FakeEngine) -> None:
+    engine.reject = lambda add: Rejected(add.request_id, RejectReason.QUEUE_FULL, "the queue is full", 1)
+
+    async def test(client: Client) -> None:
+        assert (await client.generate(max_new_tokens=4)).status == 503
+        text = (await client.request("GET", "/metrics")).body.decode()
+        assert "lightllm_request_input_length_count 0.0" in text
+        assert 'finished_reason="abort"' not in text
+        rejected = 'vllm:admission_rejections_total{model_name="default_model_name",reason="queue_full"} 1.0'
+        assert rejected in text.splitlines()
 
     serve(test)

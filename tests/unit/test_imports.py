@@ -29,6 +29,7 @@ LAZY = {
     "tensorrt": ("runtime.executors", "build_engine.targets"),
     "cuda": ("runtime.cuda", "runtime.executors"),
     "llguidance": ("runtime.constraints",),
+    "opentelemetry": ("server.tracing",),
     "torch": (),
     "pickle": (),
     "marshal": (),
