@@ -70,6 +70,10 @@ PUBLIC = {
     ("GET", "/ui/{name}"),
     ("GET", "/docs"),
     ("GET", "/openapi.json"),
+    ("HEAD", "/ui"),
+    ("HEAD", "/ui/{name}"),
+    ("HEAD", "/docs"),
+    ("HEAD", "/openapi.json"),
 }
 """What anybody may ask for."""
 
@@ -116,7 +120,7 @@ def test_no_path_changes_the_server(serve: Serve) -> None:
 
 def test_everything_but_the_public_paths_wants_a_key(serve: Serve, keys: str, engine: FakeEngine) -> None:
     async def test(client: Client) -> None:
-        for method, path in PUBLIC - {("GET", "/ui/{name}")}:
+        for method, path in PUBLIC - {("GET", "/ui/{name}"), ("HEAD", "/ui/{name}")}:
             assert (await client.request(method, path)).status == 200, path
         assert (await client.request("GET", "/ui/app.js")).status == 200
         hidden = {(method, path.replace("{name}", "x")) for method, path in READING | WORK}
@@ -264,9 +268,9 @@ def test_what_tenants_ask_for_is_counted_by_name(serve: Serve, keys: str, engine
             'peregrine_tenant_generated_tokens_total{tenant="alice"} 6.0',
             'peregrine_tenant_generated_tokens_total{tenant="bob"} 3.0',
             'peregrine_tenant_prompt_tokens_total{tenant="alice"} 4.0',
-            'peregrine_tenant_prompt_tokens_total{tenant="bob"} 4.0',
+            'peregrine_tenant_prompt_tokens_total{tenant="bob"} 2.0',
             'peregrine_tenant_requests_total{tenant="alice"} 2.0',
-            'peregrine_tenant_requests_total{tenant="bob"} 2.0',
+            'peregrine_tenant_requests_total{tenant="bob"} 1.0',
         ]
 
     serve(test, key_ring=keys)
