@@ -11,6 +11,9 @@ from runtime.tenants import TenantLimits
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
+TOKENS_A_REQUEST = 1024
+"""What a place in the queue stands for: more than ordinary prompts have, and a bound on the memory of a full queue."""
+
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Configuration of one engine process. ``None`` means: choose from the model and the machine.
@@ -23,6 +26,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         max_request_tokens: Prompt plus new tokens of one request.
         max_running: Samples in flight at once.
         max_queued: Requests that may wait before new ones are refused.
+        max_queued_tokens: Prompt tokens that they may have; ``None`` takes `TOKENS_A_REQUEST` for each of them.
         max_step_tokens: Tokens computed in one step; prompts are cut into chunks to fit.
         threads: Compute threads; ``None`` uses every core the process may run on.
         spinning: Let idle compute threads spin between two operators.
@@ -50,6 +54,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_request_tokens: Count | None = None
     max_running: Count | None = None
     max_queued: Annotated[int, msgspec.Meta(ge=0)] = 1000
+    max_queued_tokens: Count | None = None
     max_step_tokens: Count | None = None
     threads: Count | None = None
     spinning: bool = True
@@ -65,3 +70,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     speculation: Literal["prompt_lookup", "off"] = "prompt_lookup"
     log_format: LogFormat = "text"
     restarts: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+    @property
+    def queued_tokens(self) -> int:
+        """Prompt tokens that may wait."""
+        return self.max_queued_tokens or TOKENS_A_REQUEST * self.max_queued

@@ -29,6 +29,12 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
         seconds_since_step: Since the last step ended, or since the start.
         pid: The engine's process.
         restarts_total: Engines that this one's supervisor has started in place of dead ones, this one among them.
+        queued_tokens: Prompt tokens of the requests that have not run yet.
+        expired_total: Requests dropped because their time was up.
+        shed_queue_total: Requests turned away because so many waited.
+        shed_tokens_total: Because those that waited had so many prompt tokens.
+        shed_tenant_total: Because of their tenant's own limits.
+        shed_draining_total: Because the engine was about to stop.
     """
 
     running: int = 0
@@ -51,3 +57,9 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     seconds_since_step: float = 0.0
     pid: int = 0
     restarts_total: int = 0
+    queued_tokens: int = 0
+    expired_total: int = 0
+    shed_queue_total: int = 0
+    shed_tokens_total: int = 0
+    shed_tenant_total: int = 0
+    shed_draining_total: int = 0

@@ -16,7 +16,7 @@ from server.drain import leave_when_quiet
 from server.error_answers import add_error_answers
 from server.exchange import ExchangeMiddleware, Witness, exchange_of
 from server.http_metrics import CountExchanges
-from server.request_context import ContextMiddleware
+from server.request_context import ContextMiddleware, current
 from server.routes import routes
 from server.services import Services
 
@@ -28,6 +28,7 @@ class Application:
         start: Makes the services; called once per worker process, on its event loop.
         max_body_bytes: Larger request bodies are refused.
         stall_seconds: How long a client may leave its answer unread.
+        request_timeout: How long a request may take.
         ui: Serve the pages.
         tgi: LightLLM's paths speak TGI's format.
         log_prompts: Write request bodies into the log.
@@ -43,6 +44,7 @@ class Application:
         *,
         max_body_bytes: int = DEFAULT_BODY_LIMIT,
         stall_seconds: float = 60.0,
+        request_timeout: float | None = None,
         ui: bool = True,
         tgi: bool = False,
         log_prompts: bool = False,
@@ -59,8 +61,10 @@ class Application:
         self._add_routes(ui, tgi)
         self._connections = ConnectionMiddleware(self._falcon, stall_seconds)
         bodies = BodyMiddleware(self._connections, max_body_bytes, logged=log_prompts)
+        # NOTE: around the bodies, since a request's time runs while its body comes.
+        context = ContextMiddleware(guard(bodies), request_timeout)
         counted = CountExchanges(lambda: self.services().metrics.http)
-        self._outermost = ExchangeMiddleware(ContextMiddleware(guard(bodies)), [counted, *witnesses])
+        self._outermost = ExchangeMiddleware(context, [counted, *witnesses])
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one ASGI scope."""
@@ -75,6 +79,12 @@ class Application:
         if self._services is None:
             raise RuntimeError("the application has not been started")
         return self._services
+
+    async def process_request(self, _request: Any, _response: Any) -> None:
+        """Called by Falcon before anything else is done for a request."""
+        problem = current().problem
+        if problem is not None:
+            raise problem
 
     async def process_startup(self, _scope: Any, _event: Any) -> None:
         """Called by Falcon when the worker starts."""

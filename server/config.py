@@ -37,6 +37,8 @@ class WorkerConfig:
         token_healing: The last tokens of prompts are drawn anew.
         first_token_constraint: Outputs begin with one of the tokens that the environment names.
         stall_seconds: How long a client may leave its answer unread.
+        request_timeout: Seconds that a request may take at most; ``None`` for any number.
+        overload_status: What LightLLM's paths answer when the queue is full.
         ui: Serve ``/ui`` and ``/docs``.
         log_level: Name of the lowest level logged.
         log_format: How the log looks.
@@ -60,6 +62,8 @@ class WorkerConfig:
     token_healing: bool = False
     first_token_constraint: bool = False
     stall_seconds: float = 60.0
+    request_timeout: float | None = None
+    overload_status: Literal[429, 503] = 503
     ui: bool = True
     log_level: str = "info"
     log_format: LogFormat = "text"

@@ -14,6 +14,7 @@ import zmq
 
 from runtime.limits import EngineLimits
 from runtime.messages import (
+    TIME_IS_UP,
     Abort,
     AddRequest,
     Rejected,
@@ -28,7 +29,14 @@ from runtime.messages import (
 from runtime.request import FinishReason, SamplingParams
 from runtime.stats import EngineStats
 from server.engine_link import EngineLink
-from server.errors import InvalidRequestError, QueueFullError, RefusedError, ServerError, UnavailableError
+from server.errors import (
+    InvalidRequestError,
+    QueueFullError,
+    RefusedError,
+    ServerError,
+    TimeIsUpError,
+    UnavailableError,
+)
 from server.request_context import current
 from server.request_stream import RequestStream
 
@@ -127,10 +135,12 @@ class EngineClient:
 
         Raises:
             UnavailableError: The engine is not connected.
+            TimeIsUpError: There is no time left for the request.
         """
         request_id = next(self._ids)
         self._send(self._add_request(request_id, prompt, sampling, samples))
-        stream = RequestStream(request_id, samples, self._abort, counted=counted)
+        deadline = current().deadline
+        stream = RequestStream(request_id, samples, self._abort, counted=counted, deadline=deadline)
         self._streams[request_id] = stream
         return stream
 
@@ -176,11 +186,17 @@ class EngineClient:
 
     @staticmethod
     def _add_request(request_id: int, prompt: list[int], sampling: SamplingParams, samples: int) -> AddRequest:
-        """The message, with what the HTTP request brought besides its body."""
+        """The message, with what the HTTP request brought besides its body.
+
+        Raises:
+            TimeIsUpError: There is no time left for it.
+        """
         context = current()
         seconds = 0.0
         if context.deadline < math.inf:
-            seconds = max(1e-3, context.deadline - time.monotonic())
+            seconds = context.deadline - time.monotonic()
+            if seconds <= 0:
+                raise TimeIsUpError(TIME_IS_UP)
         return AddRequest(
             request_id, prompt, sampling, samples, context.salt, context.tenant, context.priority, seconds
         )
@@ -249,5 +265,7 @@ def _refusal(rejected: Rejected) -> ServerError:
         return InvalidRequestError(rejected.message, "request_too_large")
     if rejected.reason is RejectReason.CONSTRAINT:
         return InvalidRequestError(rejected.message, "invalid_constraint")
+    if rejected.reason is RejectReason.EXPIRED:
+        return TimeIsUpError(rejected.message)
     kind = QueueFullError if rejected.reason is RejectReason.QUEUE_FULL else RefusedError
     return kind(rejected.message, max(1, rejected.retry_after))

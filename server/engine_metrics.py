@@ -33,6 +33,7 @@ class EngineCollector(Collector):
         yield from self._lightllm()
         yield from self._vllm()
         yield from self._own()
+        yield from self._admission()
 
     def _lightllm(self) -> Iterator[Metric]:
         stats = self.stats
@@ -90,3 +91,17 @@ class EngineCollector(Collector):
             counter = CounterMetricFamily(f"vllm:{name}", text, labels=["model_name"])
             counter.add_metric([self.model_name], value)
             yield counter
+
+    def _admission(self) -> Iterator[Metric]:
+        stats = self.stats
+        yield GaugeMetricFamily("peregrine_queued_tokens", "Prompt tokens of waiting requests", stats.queued_tokens)
+        yield CounterMetricFamily("peregrine_expired_requests", "Requests whose time was up", stats.expired_total)
+        shed = CounterMetricFamily("peregrine_shed_requests", "Requests turned away by the engine", labels=["reason"])
+        for reason, value in (
+            ("queue_full", stats.shed_queue_total),
+            ("queued_tokens", stats.shed_tokens_total),
+            ("tenant", stats.shed_tenant_total),
+            ("draining", stats.shed_draining_total),
+        ):
+            shed.add_metric([reason], value)
+        yield shed

@@ -10,7 +10,7 @@ import falcon
 import msgspec
 from falcon.asgi import App, Request, Response
 
-from server.errors import ClientGoneError, InvalidRequestError, ServerError, UnavailableError
+from server.errors import ClientGoneError, InvalidRequestError, QueueFullError, ServerError, UnavailableError
 from server.exchange import exchange_of
 from server.native_types import Message, Refusal
 from server.openai.errors import body_of, error_body, speaks_openai, status_of
@@ -29,7 +29,7 @@ def add_error_answers(app: App[Request, Response], services: Callable[[], Servic
 
     async def expected(request: Request, response: Response, error: ServerError, _params: Any) -> None:
         openai = speaks_openai(request.path)
-        status = status_of(error) if openai else error.status
+        status = status_of(error) if openai else _native_status(error, services().config.overload_status)
         exchange_of(request.scope).failure = error
         services().metrics.failure(error)
         if isinstance(error, UnavailableError):
@@ -54,6 +54,10 @@ def add_error_answers(app: App[Request, Response], services: Callable[[], Servic
     app.add_error_handler(falcon.HTTPError, _http_error)
     app.add_error_handler(ServerError, expected)
     app.add_error_handler(ClientGoneError, client_gone)
+
+
+def _native_status(error: ServerError, overload_status: int) -> int:
+    return overload_status if isinstance(error, QueueFullError) else error.status
 
 
 def _native_body(error: ServerError) -> Refusal | Message:

@@ -59,9 +59,19 @@ class RefusedError(UnavailableError):
 
 
 class QueueFullError(RefusedError):
-    """As many requests as may wait are waiting."""
+    """As many requests, or tokens, as may wait are waiting."""
 
     reason = "queue_full"
+
+
+class TimeIsUpError(ServerError):
+    """The request was not answered within the time that it was given.
+
+    Not 503: that invites another attempt, from proxies too, and there is nobody to wait for its answer.
+    """
+
+    status = 504
+    reason = "deadline"
 
 
 class ClientGoneError(Exception):

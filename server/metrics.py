@@ -17,7 +17,7 @@ from runtime.messages import TokenOutput
 from runtime.stats import EngineStats
 from server.bulk_histogram import BulkHistogram
 from server.engine_metrics import EngineCollector
-from server.errors import InvalidRequestError, RefusedError, ServerError, UnavailableError
+from server.errors import InvalidRequestError, RefusedError, ServerError, TimeIsUpError, UnavailableError
 from server.http_metrics import HttpMetrics
 from server.process_metrics import ProcessCollector, http_workers
 from server.server_metrics import ServerCollector
@@ -110,7 +110,7 @@ class FrontMetrics:
             "vllm:request_success", "Finished outputs by reason", "model_name", "finished_reason"
         )
         self._vllm_rejections = self._counter(
-            "vllm:admission_rejections", "Requests turned away, or lost before their answer", "model_name", "reason"
+            "vllm:admission_rejections", "Requests turned away, or not answered in their time", "model_name", "reason"
         )
 
     def request(self) -> None:
@@ -125,7 +125,7 @@ class FrontMetrics:
     def failure(self, error: ServerError) -> None:
         """A request is answered with ``error``."""
         self._failure.inc()
-        if isinstance(error, UnavailableError):
+        if isinstance(error, UnavailableError | TimeIsUpError):
             self._vllm_rejections.labels(self._model_name, error.reason).inc()
 
     def step(self, outputs: int) -> None:

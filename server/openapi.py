@@ -31,8 +31,9 @@ _REASONS = {
     413: "The body is larger than --max_body_bytes.",
     417: "The request is not valid, too long, or asks for what this server does not do.",
     422: "No request at all: not JSON, a field missing, or of another type.",
-    429: "The queue is full.",
+    429: "The queue is full; on LightLLM's paths only with --overload_status 429.",
     503: "Not now: the queue is full, the server is stopping, or its engine does not answer.",
+    504: "The request was not answered within the time that it was given.",
 }
 
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
-from runtime.messages import TokenOutput
+from runtime.messages import TIME_IS_UP, TokenOutput
 from runtime.request import FinishReason
+from server.errors import TimeIsUpError
+
+LATE_SECONDS = 0.5
+"""What an engine has to say itself that a request's time is up; one that hangs, or is being started, cannot."""
 
 
 class RequestStream:
@@ -20,16 +25,24 @@ class RequestStream:
         samples: Samples that will end one by one.
         abort: Called with ``(request_id, sample)`` when a sample is to be freed before its end; -1 is all.
         counted: Metrics are told of its outputs.
+        deadline: ``time.monotonic()`` after which nobody wants them any more.
     """
 
-    __slots__ = ("_abort", "_error", "_open", "_outputs", "_ready", "counted", "request_id")
+    __slots__ = ("_abort", "_deadline", "_error", "_open", "_outputs", "_ready", "counted", "request_id")
 
     def __init__(
-        self, request_id: int, samples: int, abort: Callable[[int, int], None], *, counted: bool = True
+        self,
+        request_id: int,
+        samples: int,
+        abort: Callable[[int, int], None],
+        *,
+        counted: bool = True,
+        deadline: float = math.inf,
     ) -> None:
         self.request_id = request_id
         self.counted = counted
         self._abort = abort
+        self._deadline = None if deadline == math.inf else deadline + LATE_SECONDS
         self._open = set(range(samples))
         self._outputs: list[TokenOutput] = []
         self._ready = asyncio.Event()
@@ -60,7 +73,7 @@ class RequestStream:
         """Wait for outputs and return all there are; an empty list after the end.
 
         Raises:
-            ServerError: The engine refused or lost the request.
+            ServerError: The engine refused or lost the request, or its time is up.
             ClientGoneError: ``cancel`` was called for the whole request.
         """
         while not self._outputs:
@@ -69,7 +82,11 @@ class RequestStream:
             if not self._open:
                 return []
             self._ready.clear()
-            await self._ready.wait()
+            try:
+                async with asyncio.timeout_at(self._deadline):
+                    await self._ready.wait()
+            except TimeoutError:
+                self.cancel(TimeIsUpError(TIME_IS_UP))
         outputs, self._outputs = self._outputs, []
         return outputs
 

@@ -24,7 +24,17 @@ from server.openai.event_stream import LAST
 from server.openai.model_types import Model, ModelList
 from server.openai.tokenize_types import DetokenizeAnswer, DetokenizeRequest, TokenizeAnswer, TokenizeRequest
 from server.openapi import describe
-from server.operations import CACHED, GENERATION, NATIVE, OPENAI, UNAVAILABLE, HttpFailure, Operation, Route
+from server.operations import (
+    CACHED,
+    GENERATION,
+    NATIVE,
+    NATIVE_GENERATION,
+    OPENAI,
+    UNAVAILABLE,
+    HttpFailure,
+    Operation,
+    Route,
+)
 from server.parameters import GenerateBody, StreamChoice, TokensBody
 from server.resources.assets import MEDIA_TYPES, DescriptionResource, PageResource, load_pages
 from server.resources.generate import GenerateResource
@@ -143,14 +153,14 @@ def _generate(services: Start, tgi: bool) -> list[Route]:
     tag, body = "LightLLM", (TgiBody if tgi else GenerateBody,)
     answer, events = (TgiAnswer | list[TgiAnswer], (TgiEvent,)) if tgi else (GenerateAnswer, (StreamEvent,))
     whole = Operation(
-        tag=tag, summary="Go on from a prompt.", body=body, answer=answer, failures=NATIVE, example=_PROMPT
+        tag=tag, summary="Go on from a prompt.", body=body, answer=answer, failures=NATIVE_GENERATION, example=_PROMPT
     )
     stream = Operation(
         tag=tag,
         summary="The same as a stream, one event a token.",
         body=body,
         events=events,
-        failures=NATIVE,
+        failures=NATIVE_GENERATION,
         example=_PROMPT,
     )
     either = Operation(
@@ -159,7 +169,7 @@ def _generate(services: Start, tgi: bool) -> list[Route]:
         body=body if tgi else (GenerateBody, StreamChoice),
         answer=answer,
         events=events,
-        failures=NATIVE,
+        failures=NATIVE_GENERATION,
         example=_PROMPT,
     )
     return [
@@ -176,7 +186,7 @@ def _count(services: Start) -> list[Route]:
         summary="The score of a chat, from a reward model.",
         body=(ScoreBody,),
         answer=ScoreAnswer,
-        failures=NATIVE,
+        failures=NATIVE_GENERATION,
         example=_SCORE,
     )
     count = Operation(

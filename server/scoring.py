@@ -127,13 +127,14 @@ class Scorer:
 
         Raises:
             UnavailableError: The engine is not connected.
+            TimeIsUpError: There is no time left for the call.
         """
         scores: list[Score] = []
         try:
             for request in requests:
                 stream = self.client.submit(request.prompt, request.sampling)
                 scores.append(Score(request, stream, self.observer, seconds_before))
-        except UnavailableError:
+        except ServerError:
             ScoreCall(scores).close()
             raise
         return ScoreCall(scores)

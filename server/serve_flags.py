@@ -54,6 +54,16 @@ def _add_http(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="how long a client may leave its answer unread (default: 60)",
     )
+    group.add_argument(
+        "--request_timeout", type=real(0.001, 1e6), metavar="S", help="how long a request may take (default: any time)"
+    )
+    group.add_argument(
+        "--overload_status",
+        type=int,
+        choices=(503, 429),
+        default=503,
+        help="answer of LightLLM's paths when the queue is full (default: 503; /v1 says 429)",
+    )
     group.add_argument("--disable_ui", action="store_true", help="no pages at /ui and /docs")
     group.add_argument("--log_level", choices=LEVELS, default="info")
     group.add_argument("--log_format", choices=("text", "json"), default="text", help="of lines in the log")
@@ -89,7 +99,16 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--max_total_token_num", type=count, metavar="N", help="KV-cache capacity in tokens")
     group.add_argument("--max_req_total_len", type=count, metavar="N", help="prompt and output tokens together")
     group.add_argument("--running_max_req_size", type=count, metavar="N", help="samples in flight")
-    group.add_argument("--max_queued", type=number(0, 2**31 - 1), default=1000, metavar="N")
+    group.add_argument(
+        "--max_queued",
+        type=number(0, 2**31 - 1),
+        default=1000,
+        metavar="N",
+        help="requests that may wait (default: 1000)",
+    )
+    group.add_argument(
+        "--max_queued_tokens", type=count, metavar="N", help="prompt tokens of those (default: 1024 for each)"
+    )
     group.add_argument("--batch_max_tokens", type=count, metavar="N", help="tokens in a step, up to 1024")
     group.add_argument("--chunked_prefill_size", type=count, metavar="N", help="the same")
     group.add_argument("--router_token_ratio", type=real(0, 1), default=0.0, metavar="X")

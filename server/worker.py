@@ -46,6 +46,7 @@ def create_app() -> Application:
         start,
         max_body_bytes=config.max_body_bytes,
         stall_seconds=config.stall_seconds,
+        request_timeout=config.request_timeout,
         ui=config.ui,
         tgi=config.tgi,
         log_prompts=config.log_prompts,

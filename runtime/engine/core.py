@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runtime.constraints.compiler import GrammarCompiler
-from runtime.engine.checks import effective_params, request_problem
+from runtime.engine.admission import Admission, Shed, group_of
+from runtime.engine.deadlines import Deadlines
 from runtime.engine.grammars import GrammarQueue
 from runtime.executors.base import Executor, StepHandle
 from runtime.limits import EngineLimits
-from runtime.messages import AddRequest, Rejected, RejectReason, TokenOutput
+from runtime.messages import TIME_IS_UP, AddRequest, Rejected, RejectReason, TokenOutput
 from runtime.request import FinishReason
 from runtime.scheduler import (
     Aggressive,
@@ -22,19 +24,20 @@ from runtime.scheduler import (
     KvCache,
     Scheduler,
     SchedulerConfig,
+    Share,
     Speculation,
     Step,
+    WaitingQueue,
     check_invariants,
 )
 from runtime.scheduler.sequence import RequestKey
 from runtime.stats import EngineStats
+from runtime.tenants import TenantLimits
 
 log = logging.getLogger(__name__)
 
 STEP_FAILED = "the engine failed while it computed this request"
-SHUTTING_DOWN = "the server is shutting down"
 _FAILURES_IN_A_ROW = 3
-_RETRY_AFTER_SECONDS = 1
 
 Client = bytes
 Outputs = dict[Client, list[TokenOutput]]
@@ -63,6 +66,7 @@ class EngineCore:
         prefix_cache: Keep the blocks of past prompts for reuse.
         speculation: What is drafted, by an executor that can run drafts.
         compiler: Compiles constraints; ``None`` where ``limits`` have none.
+        tenants: Whose shares differ from everybody's.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class EngineCore:
         prefix_cache: bool = True,
         speculation: Speculation | None = None,
         compiler: GrammarCompiler | None = None,
+        tenants: Sequence[TenantLimits] = (),
     ) -> None:
         self.executor = executor
         self.limits = limits
@@ -93,9 +98,12 @@ class EngineCore:
             ),
             policy,
             speculation if capabilities.drafts else None,
+            WaitingQueue({t.name: Share(t.weight, t.max_running) for t in tenants}),
         )
         self.grammars = GrammarQueue(compiler)
         self.draining = False
+        self.admission = Admission(limits, self.scheduler, self.grammars, tenants)
+        self.deadlines = Deadlines(lambda: self._groups().values())
         self._flying: deque[_Flying] = deque()
         self._failures = 0
         self._steps = 0
@@ -114,12 +122,11 @@ class EngineCore:
 
     def add(self, client: Client, request: AddRequest) -> Rejected | None:
         """Queue a request, or say why not."""
-        rejected = self._refusal(client, request)
+        known = self._knows((client, request.request_id))
+        rejected = self.admission.refusal(request, known=known, draining=self.draining)
         if rejected is None:
-            group = self._group(client, request)
-            group.arrived = time.perf_counter()
-            if request.seconds_left:
-                group.deadline = group.arrived + request.seconds_left
+            group = group_of(client, request, self.limits, time.perf_counter())
+            self.deadlines.add(group)
             if not self.grammars.add(group):
                 self.scheduler.add(group)
         return rejected
@@ -130,6 +137,18 @@ class EngineCore:
         for group in ready:
             self.scheduler.add(group)
         return [(group.key[0], Rejected(group.key[1], RejectReason.CONSTRAINT, problem)) for group, problem in refused]
+
+    def turn_away(self) -> list[tuple[Client, Rejected]]:
+        """Drop the requests whose time is up, whatever they wait for; to be called before each step.
+
+        Returns:
+            What their clients are to be told, and those of requests that had to make room for others.
+        """
+        late = self.deadlines.take(time.perf_counter())
+        for group in late:
+            self.abort(*group.key)
+        displaced, self.admission.displaced = self.admission.displaced, []
+        return displaced + [(g.key[0], Rejected(g.key[1], RejectReason.EXPIRED, TIME_IS_UP)) for g in late]
 
     def abort(self, client: Client, request_id: int, sample: int = -1) -> None:
         """Free a request or one of its samples; unknown ones have ended already."""
@@ -154,6 +173,7 @@ class EngineCore:
         submitted = self._submit(outputs)
         if self._flying and (not submitted or len(self._flying) >= self.executor.capabilities.depth):
             self._collect(outputs)
+        self.admission.observe()
         return outputs
 
     def fail_all(self, error: str) -> Outputs:
@@ -177,11 +197,11 @@ class EngineCore:
     def stats(self) -> EngineStats:
         """A snapshot of the moment."""
         scheduler, counters = self.scheduler, self.scheduler.counters
-        kv = scheduler.kv
+        kv, shed = scheduler.kv, self.admission.shed
         return EngineStats(
             running=len(scheduler.running),
             waiting=len(scheduler.waiting) + len(self.grammars),
-            paused=sum(group.preempted for group in scheduler.waiting),
+            paused=len(scheduler.waiting.resuming),
             used_tokens=kv.referenced * kv.block_size,
             cached_tokens=kv.tree.unreferenced * kv.block_size,
             capacity_tokens=kv.pool.num_blocks * kv.block_size,
@@ -197,6 +217,12 @@ class EngineCore:
             drafted_tokens_total=counters.drafted_tokens,
             accepted_tokens_total=counters.accepted_tokens,
             seconds_since_step=time.perf_counter() - self._collected,
+            queued_tokens=self.admission.queued_tokens,
+            expired_total=self.deadlines.expired,
+            shed_queue_total=shed[Shed.QUEUE],
+            shed_tokens_total=shed[Shed.TOKENS],
+            shed_tenant_total=shed[Shed.TENANT],
+            shed_draining_total=shed[Shed.DRAINING],
         )
 
     def _groups(self) -> dict[RequestKey, Group]:
@@ -252,31 +278,6 @@ class EngineCore:
         if self._failures >= _FAILURES_IN_A_ROW:
             raise EngineFailedError from error
         self._send(self.scheduler.release(step, STEP_FAILED), outputs)
-
-    def _refusal(self, client: Client, request: AddRequest) -> Rejected | None:
-        if self.draining:
-            return Rejected(request.request_id, RejectReason.DRAINING, SHUTTING_DOWN, _RETRY_AFTER_SECONDS)
-        problem = request_problem(request, self.limits)
-        if not problem and self._knows((client, request.request_id)):
-            problem = "the request id is in use"
-        tokens = len(request.prompt) + effective_params(request, self.limits).max_new_tokens
-        if not problem and not self.scheduler.can_ever_run(tokens, request.samples):
-            problem = (
-                f"{request.samples} samples of {tokens} tokens do not fit this server's {self.limits.max_total_tokens} "
-                f"tokens of KV cache and {self.limits.max_running} samples in flight"
-            )
-        if problem:
-            return Rejected(request.request_id, RejectReason.INVALID, problem)
-        if len(self.scheduler.waiting) + len(self.grammars) >= self.limits.max_queued:
-            full = f"the queue of {self.limits.max_queued} requests is full"
-            return Rejected(request.request_id, RejectReason.QUEUE_FULL, full, _RETRY_AFTER_SECONDS)
-        return None
-
-    def _group(self, client: Client, request: AddRequest) -> Group:
-        key, params = (client, request.request_id), effective_params(request, self.limits)
-        group = Group(key, request.prompt, params, salt=request.salt, samples=request.samples)
-        group.tenant, group.priority = request.tenant, request.priority
-        return group
 
     @staticmethod
     def _send(emissions: list[Emission], outputs: Outputs) -> None:

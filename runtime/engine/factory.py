@@ -51,6 +51,7 @@ def build_engine(config: EngineConfig) -> tuple[EngineCore, list[str]]:
         prefix_cache=config.prefix_cache,
         speculation=None if config.speculation == "off" else MeasuredSpeculation(PromptLookup()),
         compiler=compiler,
+        tenants=config.tenants,
     )
     return core, [*lines, *_describe(limits, config, sharing=executor.capabilities.prefix_sharing)]
 
@@ -206,5 +207,5 @@ def _describe(limits: EngineLimits, config: EngineConfig, *, sharing: bool) -> l
         f"KV cache: {limits.max_total_tokens} tokens in {blocks}, {megabytes:.0f} MB; "
         f"prefix cache {'on' if config.prefix_cache and sharing else 'off'}",
         f"limits: {limits.max_request_tokens} tokens a request, {limits.max_running} in flight, "
-        f"{limits.max_queued} queued, {limits.max_step_tokens} tokens a step",
+        f"{limits.max_queued} queued of {limits.max_queued_tokens} tokens, {limits.max_step_tokens} tokens a step",
     ]

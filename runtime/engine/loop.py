@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -14,7 +15,8 @@ from types import FrameType
 import msgspec
 import zmq
 
-from runtime.engine.core import SHUTTING_DOWN, EngineCore, Outputs
+from runtime.engine.admission import SHUTTING_DOWN
+from runtime.engine.core import EngineCore, Outputs
 from runtime.messages import Abort, AddRequest, Hello, StatsQuery, StatsReply, StepOutputs, ToEngine, ToWorker, Welcome
 
 log = logging.getLogger(__name__)
@@ -77,8 +79,8 @@ class EngineLoop:
         self.core.grammars.warm_up()  # while the HTTP workers are being started
         try:
             while not self._stop.is_set():
-                self._receive(0 if self.core.has_work else _IDLE_MILLISECONDS)
-                for client, rejected in self.core.admit_compiled():
+                self._receive(0 if self.core.has_work else self._idle_milliseconds())
+                for client, rejected in [*self.core.turn_away(), *self.core.admit_compiled()]:
                     self._send_one(client, rejected)
                 busy = self.core.has_work
                 self._send(self.core.step())
@@ -89,6 +91,11 @@ class EngineLoop:
             self._send(self.core.fail_all(SHUTTING_DOWN))
         finally:
             self._context.destroy(linger=1000)
+
+    def _idle_milliseconds(self) -> int:
+        """How long nothing is to be done, unless something comes."""
+        seconds = self.core.deadlines.next - time.perf_counter()
+        return max(0, math.ceil(min(_IDLE_MILLISECONDS, 1000 * seconds)))
 
     def _wake(self) -> None:
         """End an idle wait, from any thread."""

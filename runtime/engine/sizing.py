@@ -71,6 +71,7 @@ def choose_limits(model: ModelSize, config: EngineConfig, available_bytes: int |
         max_total_tokens=-(-total // model.block_size) * model.block_size,
         max_running=min(config.max_running or DEFAULT_RUNNING, step_tokens),
         max_queued=config.max_queued,
+        max_queued_tokens=config.queued_tokens,
         max_step_tokens=step_tokens,
         block_size=model.block_size,
         vocab_size=model.vocab_size,

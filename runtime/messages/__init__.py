@@ -6,6 +6,7 @@ other. Nothing here is ever pickled.
 
 from runtime.messages.to_engine import Abort, AddRequest, Hello, StatsQuery, ToEngine
 from runtime.messages.to_worker import (
+    TIME_IS_UP,
     Rejected,
     RejectReason,
     StatsReply,
@@ -16,6 +17,7 @@ from runtime.messages.to_worker import (
 )
 
 __all__ = [
+    "TIME_IS_UP",
     "Abort",
     "AddRequest",
     "Hello",

@@ -15,6 +15,10 @@ class _Message(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
     pass
 
 
+TIME_IS_UP = "the request was not answered within the time that it was given"
+"""What a client is told whose deadline has passed, by whoever notices."""
+
+
 class RejectReason(IntEnum):
     """Why a request was not taken."""
 
@@ -22,6 +26,7 @@ class RejectReason(IntEnum):
     QUEUE_FULL = 2
     DRAINING = 3
     CONSTRAINT = 4
+    EXPIRED = 5
 
 
 class Welcome(_Message, tag=1):
@@ -75,7 +80,7 @@ class StepOutputs(_Message, tag=2):
 
 
 class Rejected(_Message, tag=3):
-    """The request was not queued.
+    """The request was not queued, or its time has run out: nothing more comes of it.
 
     Attributes:
         retry_after: Whole seconds after which trying again makes sense; 0 when it never does.

@@ -8,6 +8,7 @@ from runtime.scheduler.outcome import Counters, Emission
 from runtime.scheduler.plan import Logits, RowStart, RowWork, StepOutput, StepPlan
 from runtime.scheduler.scheduler import Scheduler
 from runtime.scheduler.sequence import Group, Sequence
+from runtime.scheduler.shares import Share
 from runtime.scheduler.speculation import (
     DraftSource,
     FixedSpeculation,
@@ -16,6 +17,7 @@ from runtime.scheduler.speculation import (
     Speculation,
 )
 from runtime.scheduler.step_builder import Step
+from runtime.scheduler.waiting import WaitingQueue
 
 __all__ = [
     "AdmissionPolicy",
@@ -36,10 +38,12 @@ __all__ = [
     "Scheduler",
     "SchedulerConfig",
     "Sequence",
+    "Share",
     "Speculation",
     "Step",
     "StepOutput",
     "StepPlan",
+    "WaitingQueue",
     "check_invariants",
     "peak_blocks",
 ]

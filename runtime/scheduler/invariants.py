@@ -13,6 +13,7 @@ from runtime.scheduler.sequence import NO_ROW, Sequence
 def check_invariants(scheduler: Scheduler) -> list[str]:
     """All violations, in words; empty when the books are in order."""
     bad = [*_blocks(scheduler), *_tree(scheduler), *_leaves(scheduler), *_rows(scheduler), *_sequences(scheduler)]
+    bad += [*_queue(scheduler), *_tenants(scheduler)]
     for sequence in scheduler.running:
         bad += [*_published(scheduler, sequence), *_tail(scheduler, sequence)]
     return bad
@@ -121,6 +122,35 @@ def _sequences(scheduler: Scheduler) -> list[str]:
                 bad.append(f"{name} has run further than its blocks")
             if len(sequence.blocks) > needed and not sequence.pending:
                 bad.append(f"{name} keeps blocks that it does not need")
+    return bad
+
+
+def _queue(scheduler: Scheduler) -> list[str]:
+    """Whoever waits is a request of the engine's, and waits once."""
+    waiting = [*scheduler.waiting]
+    bad = [f"group {group.key!r} waits and is not known" for group in waiting if group.key not in scheduler.groups]
+    if len(set(waiting)) != len(waiting):
+        bad.append("a group waits twice")
+    return bad + [
+        f"group {group.key!r} waits to resume and has not run"
+        for group in scheduler.waiting.resuming
+        if not group.preempted
+    ]
+
+
+def _tenants(scheduler: Scheduler) -> list[str]:
+    """What each tenant has waiting and running is what its books say."""
+    running = Counter(sequence.group.tenant for sequence in scheduler.running)
+    books = scheduler.waiting.tenants
+    bad = [f"nobody counts what tenant {name!r} runs" for name in running if name not in books]
+    for name, tenant in books.items():
+        places = [group.place for group in tenant.queue]
+        if tenant.running != running[name]:
+            bad.append(f"tenant {name!r} counts {tenant.running} samples, {running[name]} run")
+        if tenant.queued_tokens != sum(group.prompt_length for group in tenant.queue):
+            bad.append(f"tenant {name!r} has miscounted its queued tokens")
+        if any(group.tenant != name for group in tenant.queue) or places != sorted(places):
+            bad.append(f"the queue of tenant {name!r} is not in order")
     return bad
 
 

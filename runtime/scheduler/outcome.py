@@ -33,3 +33,4 @@ class Counters:
     prefix_hits: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    admissions: int = 0

@@ -7,8 +7,6 @@ model's score. Chunked prefill, prefix hits and recompute after a preemption are
 
 from __future__ import annotations
 
-from collections import deque
-
 from runtime.request import FinishReason, TopLogprobs
 from runtime.scheduler.admission import AdmissionPolicy, Load
 from runtime.scheduler.config import SchedulerConfig
@@ -16,9 +14,11 @@ from runtime.scheduler.kv_cache import KvCache, blocks_for
 from runtime.scheduler.outcome import Counters, Emission
 from runtime.scheduler.plan import Logits, RowStart, RowWork, StepOutput, StepPlan
 from runtime.scheduler.sequence import NO_ROW, Group, RequestKey, Sequence
+from runtime.scheduler.shares import GENERATED_COST
 from runtime.scheduler.speculation import Speculation, add_drafts
 from runtime.scheduler.step_builder import Step, StepBuilder
 from runtime.scheduler.stopping import finish_reason
+from runtime.scheduler.waiting import WaitingQueue
 
 
 class Scheduler:
@@ -29,16 +29,22 @@ class Scheduler:
         kv: The block bookkeeping, owned by the scheduler from now on.
         policy: Who is admitted.
         speculation: What is drafted; ``None`` for nothing. Steps are then not to be planned ahead of a commit.
+        waiting: Who is next, owned by the scheduler from now on; a queue for tenants who are all alike by default.
     """
 
     def __init__(
-        self, config: SchedulerConfig, kv: KvCache, policy: AdmissionPolicy, speculation: Speculation | None = None
+        self,
+        config: SchedulerConfig,
+        kv: KvCache,
+        policy: AdmissionPolicy,
+        speculation: Speculation | None = None,
+        waiting: WaitingQueue | None = None,
     ) -> None:
         self.config = config
         self.kv = kv
         self.policy = policy
         self.speculation = speculation
-        self.waiting: deque[Group] = deque()
+        self.waiting = WaitingQueue() if waiting is None else waiting
         self.running: list[Sequence] = []  # in order of admission, a group's samples side by side
         self.groups: dict[RequestKey, Group] = {}
         self.counters = Counters()
@@ -48,9 +54,9 @@ class Scheduler:
     # Requests in and out.
 
     def add(self, group: Group) -> None:
-        """Queue a request behind all others."""
+        """Queue a request."""
         self.groups[group.key] = group
-        self.waiting.append(group)
+        self.waiting.add(group)
 
     def can_ever_run(self, tokens: int, samples: int) -> bool:
         """Whether ``samples`` of ``tokens`` tokens each, prompt included, fit an otherwise empty engine."""
@@ -130,21 +136,15 @@ class Scheduler:
     def _ready(self, sequence: Sequence) -> bool:
         """Whether a running sequence can be scheduled; starts it when its time has come."""
         if sequence.started != sequence.epoch:
-            if self._waits_for_leader(sequence):
+            if sequence.waits_for_leader:
                 return False
             self._start(sequence)
         # NOTE: the last allowed token may be in flight; running it would only take blocks from somebody else.
         return sequence.remaining > 0 and sequence.generated + sequence.pending < sequence.group.params.max_new_tokens
 
-    @staticmethod
-    def _waits_for_leader(sequence: Sequence) -> bool:
-        """A sample waits until the first one has run their prompt, to share its blocks."""
-        leader = sequence.group.sequences[0]
-        return sequence is not leader and not (sequence.generated or leader.generated or leader.finished)
-
     def _schedule(self, sequence: Sequence, builder: StepBuilder) -> None:
         """Plan as many of the sequence's tokens as fit, preempting the youngest groups when blocks run out."""
-        logits = Logits.ALL if self._wants_prompt_logprobs(sequence) else Logits.LAST
+        logits = Logits.ALL if sequence.wants_prompt_logprobs else Logits.LAST
         count = builder.cut(sequence.remaining, logits)
         if count == 0:
             return
@@ -156,22 +156,17 @@ class Scheduler:
             added = self.kv.extend(sequence, sequence.computed + count)
         builder.add(sequence, added, count, logits)
 
-    @staticmethod
-    def _wants_prompt_logprobs(sequence: Sequence) -> bool:
-        wanted = sequence.group.params.prompt_logprobs and not sequence.generated
-        return wanted and sequence.computed < sequence.prompt_length - 1
-
     def _admit(self, builder: StepBuilder) -> None:
         """Start waiting groups in order, until the first that does not fit."""
-        while self.waiting and builder.tokens_left and not builder.preempted:
-            group = self.waiting[0]
+        while builder.tokens_left and not builder.preempted and (group := self.waiting.head()) is not None:
             live = group.live()
             if len(live) > len(self.free_rows) or any(sequence.pending for sequence in live):
                 return
             if not self.policy.admits(self.running, group, self._load()):
                 return
-            self.waiting.popleft()
+            self.waiting.admit()
             if not group.preempted:
+                self.counters.admissions += 1
                 self.counters.prompt_tokens += group.prompt_length
             group.preempted = False
             for sequence in live:
@@ -189,6 +184,7 @@ class Scheduler:
             sequence.cached = cached
             self.counters.prefix_queries += sequence.prompt_length
             self.counters.prefix_hits += cached
+            self.waiting.charge(sequence.group, sequence.prompt_length - cached)
         self._hand_over(sequence)
 
     def _hand_over(self, sequence: Sequence) -> None:
@@ -214,7 +210,7 @@ class Scheduler:
             sequence.epoch += 1
         group.preempted = True
         builder.preempted = True
-        self.waiting.appendleft(group)
+        self.waiting.put_back(group)
         self.counters.preemptions += 1
 
     # Commit.
@@ -222,6 +218,7 @@ class Scheduler:
     def _accept(self, sequence: Sequence, token: int, logprob: float, top: TopLogprobs | None) -> Emission:
         sequence.tokens.append(token)
         self.counters.generated_tokens += 1
+        self.waiting.charge(sequence.group, GENERATED_COST)
         if sequence.generated == 1 and sequence.sample == 0:
             self._fork_siblings(sequence)
         finish = finish_reason(sequence, self.config.eos_token_ids)
@@ -279,8 +276,7 @@ class Scheduler:
         group = sequence.group
         if not group.live():
             del self.groups[group.key]
-            if group in self.waiting:
-                self.waiting.remove(group)
+            self.waiting.discard(group)
 
     def _leave(self, sequence: Sequence) -> None:
         """Take row and blocks from a sequence.
@@ -293,6 +289,7 @@ class Scheduler:
         self.free_rows.append(sequence.row)
         sequence.row = NO_ROW
         self.running.remove(sequence)
+        self.waiting.left(sequence.group)
 
     def _load(self) -> Load:
         return Load(self.kv.pool.num_blocks, self.kv.referenced, self.kv.block_size)

@@ -82,6 +82,18 @@ class Sequence:
         return known - self.computed <= 1 and known > len(self.group.prompt)
 
     @property
+    def waits_for_leader(self) -> bool:
+        """A sample waits until the first one has run their prompt, to share its blocks."""
+        leader = self.group.sequences[0]
+        return self is not leader and not (self.generated or leader.generated or leader.finished)
+
+    @property
+    def wants_prompt_logprobs(self) -> bool:
+        """Whether the log-probabilities of prompt tokens that have not run yet are asked for."""
+        wanted = self.group.params.prompt_logprobs and not self.generated
+        return wanted and self.computed < self.prompt_length - 1
+
+    @property
     def finished(self) -> bool:
         """Whether the sample has ended."""
         return self.finish is not FinishReason.NONE
@@ -98,6 +110,7 @@ class Group:
         arrived: When its owner queued it, on the owner's clock.
         tenant: Who pays for it.
         priority: Larger ones go first.
+        place: Among its tenant's waiting requests, given by the queue; smaller ones go first.
         deadline: When nobody wants its answer any more, on the owner's clock.
         grammar: The constraint of its parameters, compiled; for the executor.
         queue_seconds: How long it waited until it first ran, noted by its owner; negative before that.
@@ -113,6 +126,7 @@ class Group:
     queue_seconds: float = -1.0
     tenant: str = ""
     priority: int = 0
+    place: tuple[int, int] = (0, 0)
     deadline: float = math.inf
     grammar: object = None
     sequences: list[Sequence] = field(default_factory=list)

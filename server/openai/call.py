@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from server.errors import UnavailableError
+from server.errors import ServerError, UnavailableError
 from server.generation import Generation, Generator, TokenEvent
 from server.validation import ValidRequest
 
@@ -35,13 +35,14 @@ class Call:
 
         Raises:
             UnavailableError: The engine is not connected.
+            TimeIsUpError: There is no time left for the call.
         """
         generations: list[Generation] = []
         try:
             for request in requests:
                 generation = generator.start(request, seconds_before)
                 generations.append(generation)
-        except UnavailableError:
+        except ServerError:
             cls(generations).close()
             raise
         return cls(generations)
@@ -71,9 +72,9 @@ class Call:
         landed, self._landed = self._landed, []
         self._unread = [index for index, _ in landed]
         events = [(index, event) for index, task in landed for event in task.result()]
-        failed = next((event.error for _, event in events if event.error), "")
-        if failed:
-            raise UnavailableError(failed)
+        for index, event in events:
+            if event.error:
+                raise self.generations[index].failure or UnavailableError(event.error)
         return events
 
     def cancel(self) -> None:

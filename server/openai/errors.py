@@ -38,7 +38,8 @@ _SCHEMA_CODES = frozenset({"invalid_json", "invalid_type", "missing_field"})
 """What LightLLM answers with 422 and a ``detail``: the body is not what the API takes, whatever the values."""
 
 _CODES = {"too_long": "context_length_exceeded", "request_too_large": "context_length_exceeded"}
-_KINDS = {429: "rate_limit_error", 503: "service_unavailable_error"}
+_REASONS = {429: "queue_full", 504: "deadline_exceeded"}
+_KINDS = {429: "rate_limit_error", 503: "service_unavailable_error", 504: "timeout_error"}
 
 
 def speaks_openai(path: str) -> bool:
@@ -67,7 +68,7 @@ def body_of(error: ServerError) -> ErrorBody:
     """The body that ``error`` is answered with; LightLLM's ``detail`` goes with a 422."""
     status = status_of(error)
     if not isinstance(error, InvalidRequestError):
-        return error_body(status, error.message, code="queue_full" if status == 429 else None)
+        return error_body(status, error.message, code=_REASONS.get(status))
     code = _CODES.get(error.error_code, error.error_code)
     content = error_body(status, error.message, code=code, param=error.param)
     if status == 422:

@@ -44,7 +44,7 @@ class GenerateResource(Resource):
         self._name_ignored(response, valid.ignored)
         # NOTE: nothing is sent before the engine's first output, so that refusals have their own status.
         events = await generation.events()
-        _raise_failure(events, tokens_count=False)
+        _raise_failure(generation, events, tokens_count=False)
         if streaming:
             response.content_type = "text/event-stream; charset=utf-8"
             response.cache_control = ["no-cache"]
@@ -53,7 +53,7 @@ class GenerateResource(Resource):
             return
         while not generation.done:
             events += await generation.events()
-        _raise_failure(events, tokens_count=True)
+        _raise_failure(generation, events, tokens_count=True)
         response.content_type = "application/json"
         response.data = services.format.answer(generation, events)
 
@@ -99,8 +99,8 @@ class EventStream:
         return b"".join([self._writer.frame(event) for event in events])
 
 
-def _raise_failure(events: list[TokenEvent], *, tokens_count: bool) -> None:
+def _raise_failure(generation: Generation, events: list[TokenEvent], *, tokens_count: bool) -> None:
     """Raise for a failed output; unless ``tokens_count``, only for one that failed before its first token."""
     for event in events:
         if event.error and (tokens_count or not event.count):
-            raise UnavailableError(event.error)
+            raise generation.failure or UnavailableError(event.error)

@@ -51,6 +51,7 @@ def serve(engine: FakeEngine, tmp_path: Path) -> Callable[..., None]:
                 lambda: start_services(worker, environ or {}),
                 max_body_bytes=worker.max_body_bytes,
                 stall_seconds=worker.stall_seconds,
+                request_timeout=worker.request_timeout,
                 ui=worker.ui,
                 tgi=worker.tgi,
                 log_prompts=worker.log_prompts,

@@ -14,10 +14,12 @@ from toy_tokenizer import EOS_ID, VOCAB_SIZE, byte_id
 
 from runtime.limits import EngineLimits
 from runtime.messages import (
+    TIME_IS_UP,
     Abort,
     AddRequest,
     Hello,
     Rejected,
+    RejectReason,
     StatsQuery,
     StatsReply,
     StepOutputs,
@@ -96,6 +98,7 @@ class FakeEngine:
     Attributes:
         script: Makes output ``count`` (from 0) of a sample.
         reject: When set, makes the refusal of every request.
+        expire_after: Tokens after which a request's time is up.
         held: Says which requests get no outputs for now.
         tick_milliseconds: Time between steps.
     """
@@ -105,6 +108,7 @@ class FakeEngine:
     limits: EngineLimits = LIMITS
     tick_milliseconds: int = 2
     reject: Callable[[AddRequest], Rejected] | None = None
+    expire_after: int = -1
     held: Callable[[AddRequest], bool] = lambda _: False
     stats: EngineStats = field(default_factory=lambda: EngineStats(capacity_tokens=1000))
     added: list[AddRequest] = field(default_factory=list)
@@ -180,6 +184,10 @@ class FakeEngine:
         outputs: dict[bytes, list[TokenOutput]] = {}
         for key, running in [*self._running.items()]:
             if self.held(running.add):
+                continue
+            if self.expire_after in running.counts.values():
+                del self._running[key]
+                self._send(socket, running.client, Rejected(key[1], RejectReason.EXPIRED, TIME_IS_UP))
                 continue
             for sample, count in [*running.counts.items()]:
                 output = self.script(running.add, sample, count)

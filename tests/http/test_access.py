@@ -270,7 +270,7 @@ def test_what_tenants_ask_for_is_counted_by_name(serve: Serve, keys: str, engine
             'peregrine_tenant_prompt_tokens_total{tenant="alice"} 4.0',
             'peregrine_tenant_prompt_tokens_total{tenant="bob"} 2.0',
             'peregrine_tenant_requests_total{tenant="alice"} 2.0',
-            'peregrine_tenant_requests_total{tenant="bob"} 1.0',
+            'peregrine_tenant_requests_total{tenant="bob"} 2.0',
         ]
 
     serve(test, key_ring=keys)

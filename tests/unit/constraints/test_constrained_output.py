@@ -242,6 +242,18 @@ def test_nobody_waits_for_somebody_elses_grammar(vocabulary: Vocabulary) -> None
     assert core.clients == set()
 
 
+def test_who_waits_for_a_grammar_does_not_wait_for_ever(vocabulary: Vocabulary) -> None:
+    core = engine(vocabulary)
+    core.grammars = GrammarQueue(compiler := HeldCompiler(vocabulary))
+    for request, seconds in ((0, 1e-6), (1, 1000.0)):
+        core.add(CLIENT, AddRequest(request, [1], params(NUMBERS), seconds_left=seconds))
+    assert [rejected.request_id for _, rejected in core.turn_away()] == [0]
+    for future in compiler.held:
+        future.set_result(GrammarCompiler(lambda: vocabulary).compile(NUMBERS).result(30))
+    assert core.admit_compiled() == []
+    assert [group.key for group in core.scheduler.waiting] == [(CLIENT, 1)]
+
+
 def test_what_was_compiled_is_remembered(vocabulary: Vocabulary) -> None:
     compiler = GrammarCompiler(lambda: vocabulary)
     first, twin = compiler.compile(NUMBERS), compiler.compile(NUMBERS)

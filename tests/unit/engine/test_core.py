@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 
-import msgspec
 import pytest
 
-from runtime.engine.core import SHUTTING_DOWN, STEP_FAILED, EngineCore, EngineFailedError
+from runtime.engine.admission import SHUTTING_DOWN
+from runtime.engine.core import STEP_FAILED, EngineCore, EngineFailedError
 from runtime.executors.host import HostExecutor
 from runtime.executors.scripted import Script, ScriptedModel, next_token
 from runtime.limits import EngineLimits
@@ -20,7 +20,7 @@ FREE = SamplingParams(max_new_tokens=4, ignore_eos=True)
 ALICE, BOB = b"alice", b"bob"
 
 
-def engine(num_blocks: int = 32, max_running: int = 4, max_queued: int = 3) -> EngineCore:
+def engine(num_blocks: int = 32, max_running: int = 4, max_queued: int = 3, *, host_logits: bool = True) -> EngineCore:
     limits = EngineLimits(
         max_request_tokens=64,
         max_total_tokens=num_blocks * 4,
@@ -30,6 +30,7 @@ def engine(num_blocks: int = 32, max_running: int = 4, max_queued: int = 3) -> E
         block_size=4,
         vocab_size=50,
         eos_token_ids=(0,),
+        host_logits=host_logits,
     )
     executor = HostExecutor(
         ScriptedModel(SCRIPT, num_blocks),
@@ -76,8 +77,7 @@ def test_alternatives_come_with_each_token_and_the_prompts_with_the_first() -> N
 
 
 def test_a_device_engine_refuses_what_needs_logits_on_the_host() -> None:
-    core = engine()
-    core.limits = msgspec.structs.replace(core.limits, host_logits=False)
+    core = engine(host_logits=False)
     for params in (SamplingParams(top_logprobs=1), SamplingParams(logit_bias=((1, 1.0),))):
         rejected = core.add(ALICE, AddRequest(1, [7], params))
         assert rejected is not None

@@ -9,7 +9,8 @@ import random
 
 import pytest
 
-from runtime.engine.core import SHUTTING_DOWN, STEP_FAILED, EngineCore, EngineFailedError
+from runtime.engine.admission import SHUTTING_DOWN
+from runtime.engine.core import STEP_FAILED, EngineCore, EngineFailedError
 from runtime.executors.base import StepHandle
 from runtime.executors.host import HostExecutor
 from runtime.executors.scripted import Script, ScriptedModel, next_token

@@ -17,9 +17,11 @@ from runtime.scheduler import (
     KvCache,
     Scheduler,
     SchedulerConfig,
+    Share,
     Speculation,
     Step,
     StepOutput,
+    WaitingQueue,
     check_invariants,
 )
 
@@ -52,6 +54,7 @@ class Harness:
     prefix_cache: bool = True
     sharing: bool = True
     speculation: Speculation | None = None
+    shares: dict[str, Share] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         eos = frozenset(self.script.eos_token_ids)
@@ -73,6 +76,7 @@ class Harness:
             KvCache(self.num_blocks, self.script.block_size, sharing=self.sharing, prefix_cache=self.prefix_cache),
             self.policy,
             self.speculation,
+            WaitingQueue(self.shares),
         )
         self.groups: dict[int, Group] = {}
         self.outputs: dict[tuple[int, int], list[int]] = {}
@@ -81,9 +85,19 @@ class Harness:
         self.scores: dict[tuple[int, int], float] = {}
         self.finishes: dict[tuple[int, int], FinishReason] = {}
 
-    def add(self, number: int, prompt: list[int], samples: int = 1, salt: str = "", **params: object) -> Group:
+    def add(
+        self,
+        number: int,
+        prompt: list[int],
+        samples: int = 1,
+        salt: str = "",
+        tenant: str = "",
+        priority: int = 0,
+        **params: object,
+    ) -> Group:
         sampling = SamplingParams(**params)  # type: ignore[arg-type]
-        group = Group((b"test", number), list(prompt), sampling, samples=samples, salt=salt)
+        key = (b"test", number)
+        group = Group(key, list(prompt), sampling, samples=samples, salt=salt, tenant=tenant, priority=priority)
         self.groups[number] = group
         self.scheduler.add(group)
         return group

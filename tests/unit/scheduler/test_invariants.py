@@ -34,7 +34,8 @@ def leader(scheduler: Scheduler) -> Sequence:
 
 
 def waiting(scheduler: Scheduler) -> Group:
-    return scheduler.waiting[0]
+    (group,) = scheduler.waiting
+    return group
 
 
 def cached_path(scheduler: Scheduler) -> list[Node]:
@@ -101,7 +102,7 @@ def keep_a_group_that_has_ended(scheduler: Scheduler) -> None:
 
 
 def let_a_running_group_wait_too(scheduler: Scheduler) -> None:
-    scheduler.waiting.append(leader(scheduler).group)
+    scheduler.waiting.add(leader(scheduler).group)
 
 
 def let_a_waiting_sequence_hold_kv(scheduler: Scheduler) -> None:
@@ -142,6 +143,32 @@ def publish_a_block_that_is_being_written(scheduler: Scheduler) -> None:
     tree.insert(tree.root(""), (1, 2, 3, 4), leader(scheduler).blocks[-1])
 
 
+def let_a_stranger_wait(scheduler: Scheduler) -> None:
+    scheduler.waiting.add(Group((b"test", 9), [1], waiting(scheduler).params))
+
+
+def let_a_group_wait_twice(scheduler: Scheduler) -> None:
+    scheduler.waiting.put_back(waiting(scheduler))
+
+
+def let_a_new_group_resume(scheduler: Scheduler) -> None:
+    group = waiting(scheduler)
+    scheduler.waiting.discard(group)
+    scheduler.waiting.put_back(group)
+
+
+def miscount_what_a_tenant_runs(scheduler: Scheduler) -> None:
+    scheduler.waiting.left(leader(scheduler).group)
+
+
+def miscount_what_a_tenant_has_waiting(scheduler: Scheduler) -> None:
+    scheduler.waiting.tenants[""].queued_tokens += 1
+
+
+def misfile_a_request(scheduler: Scheduler) -> None:
+    waiting(scheduler).tenant = "b"
+
+
 @pytest.mark.parametrize(
     ("corrupt", "words"),
     [
@@ -166,6 +193,12 @@ def publish_a_block_that_is_being_written(scheduler: Scheduler) -> None:
         (move_a_sequence_to_another_tenant, "which is not on its path"),
         (claim_to_have_published_a_private_block, "which is not on its path"),
         (share_a_block_that_is_being_written, ", which others hold"),
+        (let_a_stranger_wait, "waits and is not known"),
+        (let_a_group_wait_twice, "a group waits twice"),
+        (let_a_new_group_resume, "waits to resume and has not run"),
+        (miscount_what_a_tenant_runs, "counts 2 samples, 3 run"),
+        (miscount_what_a_tenant_has_waiting, "miscounted its queued tokens"),
+        (misfile_a_request, "the queue of tenant '' is not in order"),
         (publish_a_block_that_is_being_written, ", which is in the tree"),
     ],
 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
+import time
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from server.request_context import ContextMiddleware, RequestContext, current, entered
 
 
-def _request(*headers: tuple[bytes, bytes]) -> tuple[RequestContext, dict[bytes, bytes]]:
+def _request(*headers: tuple[bytes, bytes], timeout: float | None = None) -> tuple[RequestContext, dict[bytes, bytes]]:
     """The context that the application sees, and the headers that the client does."""
     seen: list[RequestContext] = []
     sent: list[Any] = []
@@ -25,7 +27,7 @@ def _request(*headers: tuple[bytes, bytes]) -> tuple[RequestContext, dict[bytes,
         sent.append(message)
 
     async def answer() -> None:
-        await ContextMiddleware(app)({"type": "http", "headers": headers}, None, send)  # type: ignore[arg-type]
+        await ContextMiddleware(app, timeout)({"type": "http", "headers": headers}, None, send)  # type: ignore[arg-type]
         assert current() == RequestContext()
 
     asyncio.run(answer())
@@ -50,3 +52,32 @@ def test_another_context_can_be_entered_for_a_while() -> None:
     with entered(RequestContext(tenant="alice")):
         assert current().tenant == "alice"
     assert current() == RequestContext()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is 100 o'clock."""
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize(
+    ("header", "longest", "deadline"),
+    [(None, None, math.inf), (b"2.5", None, 102.5), (None, 7.0, 107.0), (b"2.5", 7.0, 102.5), (b"9", 7.0, 107.0)],
+)
+def test_a_deadline_counts_from_the_arrival(header: bytes | None, longest: float | None, deadline: float) -> None:
+    headers = [] if header is None else [(b"x-request-timeout", header)]
+    assert _request(*headers, timeout=longest)[0].deadline == deadline
+
+
+@pytest.mark.parametrize(("value", "priority"), [(b"8", 8), (b"-8", -8), (b"+1", 1), (b"0", 0)])
+def test_a_priority_is_a_small_number(value: bytes, priority: int) -> None:
+    assert _request((b"X-Request-Priority", value))[0].priority == priority
+
+
+@pytest.mark.parametrize("name", [b"X-Request-Priority", b"X-Request-Timeout"])
+@pytest.mark.parametrize("value", [b"", b"x", b"1 2", b"\xb2", b"99999999", b"0x1", b"1_0", b"-9"])
+def test_a_bad_header_is_named(name: bytes, value: bytes) -> None:
+    context, _ = _request((name, value), (b"X-Request-Id", b"7"))
+    assert context.problem is not None
+    assert (context.problem.param, context.request_id) == (name.decode(), "7")

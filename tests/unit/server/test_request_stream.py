@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
 from runtime.messages import TokenOutput
 from runtime.request import FinishReason
-from server.errors import ClientGoneError, UnavailableError
-from server.request_stream import RequestStream
+from server.errors import ClientGoneError, TimeIsUpError, UnavailableError
+from server.request_stream import LATE_SECONDS, RequestStream
 
 
 class Aborts(list[tuple[int, int]]):
@@ -62,6 +63,19 @@ def test_cancelling_frees_the_request_once_and_wakes_the_reader() -> None:
         stream.cancel(ClientGoneError())
         with pytest.raises(ClientGoneError):
             await reader
+        assert aborts == [(7, -1)]
+
+    asyncio.run(test())
+
+
+def test_an_engine_that_says_nothing_keeps_nobody_beyond_the_deadline() -> None:
+    async def test() -> None:
+        aborts = Aborts()
+        stream = RequestStream(7, 1, aborts, deadline=time.monotonic() - LATE_SECONDS)
+        stream.put(output(1))
+        assert len(await stream.take()) == 1
+        with pytest.raises(TimeIsUpError):
+            await stream.take()
         assert aborts == [(7, -1)]
 
     asyncio.run(test())

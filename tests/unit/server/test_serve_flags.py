@@ -9,6 +9,7 @@ from toy_manifest import toy_manifest, write_openable_bundle
 
 from runtime.bundle import BundleError
 from runtime.bundle.architecture import ScoreHead
+from runtime.config import TOKENS_A_REQUEST
 from server.cli import main
 from server.environment import RequestRules
 from server.errors import StartError
@@ -59,6 +60,16 @@ def test_flags_reach_the_workers() -> None:
     assert config.http.graceful_timeout > config.engine.drain_seconds
 
 
+def test_flags_of_overload_reach_both_sides() -> None:
+    config = supervisor_config(
+        parse(*["--max_queued_tokens", "77", "--request_timeout", "2.5", "--overload_status", "429"]), Path("/bundle")
+    )
+    assert (config.engine.queued_tokens, config.worker.request_timeout, config.worker.overload_status) == (77, 2.5, 429)
+    default = supervisor_config(parse("--max_queued", "20"), Path("/bundle"))
+    assert (default.worker.request_timeout, default.worker.overload_status) == (None, 503)
+    assert default.engine.queued_tokens == 20 * TOKENS_A_REQUEST
+
+
 def test_chunk_size_stands_in_for_step_tokens() -> None:
     assert supervisor_config(parse("--chunked_prefill_size", "128"), Path()).engine.max_step_tokens == 128
 
@@ -87,6 +98,8 @@ def test_flags_without_effect_do_not_swallow_the_model() -> None:
         (["--mem_fraction", "1.5"], "--mem_fraction"),
         (["--mem_fraction", "nan"], "--mem_fraction"),
         (["--max_queued", "x"], "--max_queued: invalid whole number value: 'x'"),
+        (["--overload_status", "500"], "--overload_status"),
+        (["--request_timeout", "0"], "--request_timeout: must be between"),
         (["--no_such_flag"], "--no_such_flag"),
         (["--max_q", "3"], "--max_q"),
     ],
