@@ -30,7 +30,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         max_step_tokens: Tokens computed in one step; prompts are cut into chunks to fit.
         threads: Compute threads; ``None`` uses every core the process may run on.
         spinning: Let idle compute threads spin between two operators.
-        admission: Admission policy: ``future_peak`` (LightLLM's rule) or ``aggressive``.
+        admission: Admission policy: ``future_peak`` (LightLLM's rule), ``past_future`` or ``aggressive``.
         token_ratio: LightLLM's ``router_token_ratio``: KV load from which the server counts as busy and reserves
             ``max_new_tokens`` for everybody; 0 is always busy, so nothing is ever preempted.
         router_max_new_tokens: Output length assumed of a request while the server is not busy.
@@ -40,6 +40,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         memory_fraction: Share of the available memory that the KV cache takes; ``None`` takes what the longest
             request needs, and at least 256 MB. Linear slots take a quarter of it then, or 0.9 of what a GPU has left
             beside the engine, unless they are fewer.
+        step_timeout: Seconds until an engine that shows no sign of life counts as hung; 0 for never. Steps that are
+            known to be slow get more.
         verify_bundle: Check every file of the bundle against its digest before loading.
         tenants: Whose shares differ from everybody's.
         speculation: ``prompt_lookup`` guesses tokens from a request's own text where that pays; ``off`` does not.
@@ -58,13 +60,14 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_step_tokens: Count | None = None
     threads: Count | None = None
     spinning: bool = True
-    admission: Literal["future_peak", "aggressive"] = "future_peak"
+    admission: Literal["future_peak", "past_future", "aggressive"] = "future_peak"
     token_ratio: float = 0.0
     router_max_new_tokens: Count = 1024
     prefix_cache: bool = True
     drain_seconds: float = 50.0
     eos_token_ids: tuple[int, ...] | None = None
     memory_fraction: float | None = None
+    step_timeout: float = 60.0
     verify_bundle: bool = False
     tenants: tuple[TenantLimits, ...] = ()
     speculation: Literal["prompt_lookup", "off"] = "prompt_lookup"

@@ -35,6 +35,9 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
         shed_tokens_total: Because those that waited had so many prompt tokens.
         shed_tenant_total: Because of their tenant's own limits.
         shed_draining_total: Because the engine was about to stop.
+        failed_steps_total: Steps that failed as a whole.
+        isolated_requests_total: Requests that were found to make their steps fail.
+        quarantined_requests_total: Requests refused because their like made the engine fail.
     """
 
     running: int = 0
@@ -63,3 +66,6 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     shed_tokens_total: int = 0
     shed_tenant_total: int = 0
     shed_draining_total: int = 0
+    failed_steps_total: int = 0
+    isolated_requests_total: int = 0
+    quarantined_requests_total: int = 0

@@ -267,5 +267,7 @@ def _refusal(rejected: Rejected) -> ServerError:
         return InvalidRequestError(rejected.message, "invalid_constraint")
     if rejected.reason is RejectReason.EXPIRED:
         return TimeIsUpError(rejected.message)
+    if rejected.reason is RejectReason.QUARANTINED:
+        return InvalidRequestError(rejected.message, "request_quarantined")
     kind = QueueFullError if rejected.reason is RejectReason.QUEUE_FULL else RefusedError
     return kind(rejected.message, max(1, rejected.retry_after))

@@ -34,6 +34,7 @@ class EngineCollector(Collector):
         yield from self._vllm()
         yield from self._own()
         yield from self._admission()
+        yield from self._faults()
 
     def _lightllm(self) -> Iterator[Metric]:
         stats = self.stats
@@ -105,3 +106,12 @@ class EngineCollector(Collector):
         ):
             shed.add_metric([reason], value)
         yield shed
+
+    def _faults(self) -> Iterator[Metric]:
+        stats = self.stats
+        for name, text, value in (
+            ("failed_steps", "Steps that failed as a whole", stats.failed_steps_total),
+            ("isolated_requests", "Requests that made their steps fail", stats.isolated_requests_total),
+            ("quarantined_requests", "Requests refused because their like did", stats.quarantined_requests_total),
+        ):
+            yield CounterMetricFamily(f"peregrine_{name}", text, value)

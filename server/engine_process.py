@@ -8,13 +8,16 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 
+from runtime.black_box import PulseReader, box_path
 from runtime.config import EngineConfig
 from runtime.limits import EngineLimits
 from server.errors import StartError
 from server.tether import tethered
+from server.watchdog import TICK_SECONDS, Silence
 
 ENGINE_COMMAND = (sys.executable, "-m", "runtime.engine")
 
@@ -32,10 +35,13 @@ class EngineProcess:
     Attributes:
         summary: Lines for the operator.
         task: What it does, for the operator.
+        hung: Seconds without a sign of life after which it was killed; 0 while it was not.
     """
 
     def __init__(self, process: Process) -> None:
         self._process = process
+        self.hung = 0.0
+        self._guard: asyncio.Task[None] | None = None  # kept, so that it is not collected
         self.summary: list[str] = []
         self.task = ""
 
@@ -55,6 +61,7 @@ class EngineProcess:
         except BaseException:
             await engine.kill()
             raise
+        engine._guard = asyncio.create_task(engine._watch(box_path(config.socket)))
         engine.summary = ready.summary
         engine.task = "scores" if ready.limits is not None and ready.limits.scores else "text generation"
         return engine
@@ -83,6 +90,20 @@ class EngineProcess:
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
             self._process.send_signal(number)
+
+    async def _watch(self, box: Path) -> None:
+        """Kill it when it shows no sign of life for too long: whoever waits for its end does the rest."""
+        try:
+            pulse = PulseReader(box)
+        except OSError:
+            return
+        silence = Silence()
+        while self._process.returncode is None:
+            await asyncio.sleep(TICK_SECONDS)
+            if silence.tick(pulse.read()):
+                self.hung = silence.seconds
+                self._signal(signal.SIGKILL)
+                return
 
     async def _handshake(self, config: EngineConfig) -> _Ready:
         stdin, stdout = self._process.stdin, self._process.stdout

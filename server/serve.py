@@ -122,6 +122,7 @@ def supervisor_config(arguments: argparse.Namespace, bundle: Path, access: Acces
         drain_seconds=arguments.drain_seconds,
         eos_token_ids=tuple(arguments.eos_id) if arguments.eos_id else None,
         memory_fraction=arguments.mem_fraction,
+        step_timeout=arguments.step_timeout,
         verify_bundle=arguments.verify_bundle,
         speculation="off" if arguments.disable_speculation else "prompt_lookup",
         tenants=tuple(tenant.limits for tenant in access.tenants),

@@ -113,13 +113,20 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--chunked_prefill_size", type=count, metavar="N", help="the same")
     group.add_argument("--router_token_ratio", type=real(0, 1), default=0.0, metavar="X")
     group.add_argument("--router_max_new_token_len", type=count, default=1024, metavar="N")
-    group.add_argument("--admission", choices=("future_peak", "aggressive"), default="future_peak")
+    group.add_argument("--admission", choices=("future_peak", "past_future", "aggressive"), default="future_peak")
     group.add_argument("--disable_dynamic_prompt_cache", action="store_true", help="no prefix cache")
     group.add_argument("--mem_fraction", type=real(0.01, 0.99), metavar="X", help="of memory, for the KV cache")
     group.add_argument("--eos_id", type=number(0, 2**31 - 1), nargs="+", metavar="ID")
     group.add_argument("--threads", type=number(1, 1024), help="compute threads (default: all cores)")
     group.add_argument("--no_spinning", action="store_true", help="for machines whose cores are wanted elsewhere too")
     group.add_argument("--disable_speculation", action="store_true", help="no guessing of tokens from a request's text")
+    group.add_argument(
+        "--step_timeout",
+        type=real(0, 86400),
+        default=60.0,
+        metavar="S",
+        help="replace an engine that hangs for so long, at least 2; 0 never (default: 60)",
+    )
     group.add_argument("--verify_bundle", action="store_true", help="check every digest at start")
     group.add_argument("--drain_seconds", type=real(0, 86400), default=50.0, metavar="S")
     group.add_argument("--engine_failure", choices=("restart", "exit"), default="restart")

@@ -144,19 +144,24 @@ class Supervisor:
         policy = RestartPolicy()
         loop = asyncio.get_running_loop()
         while True:
-            _say(f"error: the engine ended with status {await engine.wait()}", sys.stderr)
+            status = await engine.wait()
+            hung = f" after it had hung for {engine.hung:g} s" if engine.hung else ""
+            _say(f"error: the engine ended with status {status}{hung}", sys.stderr)
             if self._config.engine_failure == "exit":
                 return
             started = None
+            delay: float | None = policy.died(loop.time())
             while started is None:
-                delay = policy.next_delay(loop.time())
                 if delay is None:
-                    _say("error: the engine keeps failing: giving up", sys.stderr)
+                    _say("error: no engine can be started: giving up", sys.stderr)
                     return
                 await asyncio.sleep(delay)
                 successor = msgspec.structs.replace(config, restarts=config.restarts + 1)
-                with suppress(StartError):
+                try:
                     started = await EngineProcess.start(successor, self._config.engine_command)
+                except StartError as error:
+                    _say(f"error: {error}", sys.stderr)
+                    delay = policy.refused(loop.time())
             _say("the engine is back")
             self._engine, engine, config = started, started, successor
 

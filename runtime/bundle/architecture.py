@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+
+Count = Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
+Size = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 
 
 class RopeScaling(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +40,7 @@ class ScoreHead(msgspec.Struct, frozen=True, kw_only=True):
             sequence classification takes the score of the last token that is not padding.
     """
 
-    hidden_size: int = 0
+    hidden_size: Size = 0
     bias: bool = False
     marker_token_id: int = -1
     pad_token_id: int = -1
@@ -63,24 +66,24 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     family: str
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_layers: int
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    context_length: int
+    vocab_size: Count
+    hidden_size: Count
+    intermediate_size: Count
+    num_layers: Count
+    num_heads: Count
+    num_kv_heads: Count
+    head_dim: Count
+    context_length: Count
     norm_eps: float = 1e-5
     rope_theta: float = 10000.0
-    rope_dim: int = 0
+    rope_dim: Size = 0
     rope_scaling: RopeScaling | None = None
     tied_embeddings: bool = False
     attention_bias: bool = False
     output_bias: bool = False
     mlp_bias: bool = False
     qk_norm: bool = False
-    sliding_windows: tuple[int, ...] = ()
+    sliding_windows: tuple[Size, ...] = ()
     activation: Literal["silu", "gelu_tanh"] = "silu"
     attention_scale: float = 0.0
     attention_softcap: float = 0.0

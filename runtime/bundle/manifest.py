@@ -6,11 +6,11 @@ manifest is not a bundle.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
-from runtime.bundle.architecture import Architecture
+from runtime.bundle.architecture import Architecture, Count, Size
 
 SCHEMA_VERSION = 2
 
@@ -44,7 +44,7 @@ class KvLayout(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     kind: Literal["paged", "linear"] = "paged"
-    block_size: int = 16
+    block_size: Count = 16
     dtype: Literal["float16", "float32", "bfloat16"] = "float16"
     order: str = "block,kv_head,token,dim"
 
@@ -58,7 +58,7 @@ class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One file of the bundle: relative name, size in bytes and SHA-256."""
 
     name: str
-    size: int
+    size: Annotated[int, msgspec.Meta(ge=0)]
     sha256: str
 
 
@@ -178,10 +178,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     precision: str
     rotated: bool = False
     kv: KvLayout
-    eos_token_ids: tuple[int, ...]
+    eos_token_ids: tuple[Size, ...]
     bos_token_id: int = -1
     special_tokens: dict[str, str] = {}
-    limits: dict[str, int] = {}
+    limits: dict[str, Count] = {}
     files: tuple[FileEntry, ...] = ()
     build_seconds: float = 0.0
     build_peak_bytes: int = 0

@@ -24,16 +24,23 @@ def main() -> int:
     if config.log_format == "json":
         logging.getLogger().handlers[0].setFormatter(JsonFormatter("engine"))
 
+    from runtime.black_box import BlackBox, box_path
     from runtime.bundle import BundleError
-    from runtime.engine.core import EngineFailedError
     from runtime.engine.factory import build_engine
+    from runtime.engine.isolation import EngineFailedError
     from runtime.engine.loop import EngineLoop
+    from runtime.engine.patience import Patience
     from runtime.engine.sizing import SizingError
 
     try:
         core, summary = build_engine(config)
     except (BundleError, SizingError, OSError, ImportError, msgspec.MsgspecError) as error:
         return _refuse(str(error))
+    core.runner.box = BlackBox(box_path(config.socket))
+    for killer in core.runner.box.killers:
+        logging.getLogger(__name__).error("a request that was in the last step of two engines is quarantined")
+        core.quarantine.add(killer)
+    core.runner.patience = Patience(config.step_timeout)
     loop = EngineLoop(core, config.socket, uuid.uuid4().hex, config.drain_seconds, config.restarts)
     loop.install_signals()
     gc.collect()

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from runtime.constraints.compiler import GrammarCompiler
 from runtime.engine.admission import Admission, Shed, group_of
 from runtime.engine.deadlines import Deadlines
 from runtime.engine.grammars import GrammarQueue
-from runtime.executors.base import Executor, StepHandle
+from runtime.engine.step_runner import StepRunner
+from runtime.executors.base import Executor
 from runtime.limits import EngineLimits
 from runtime.messages import TIME_IS_UP, AddRequest, Rejected, RejectReason, TokenOutput
+from runtime.quarantine import Quarantine, fingerprint
 from runtime.request import FinishReason
 from runtime.scheduler import (
-    Aggressive,
+    AdmissionPolicy,
     Emission,
-    FuturePeak,
     Group,
     KvCache,
     Scheduler,
     SchedulerConfig,
     Share,
     Speculation,
-    Step,
     WaitingQueue,
     check_invariants,
 )
@@ -36,24 +35,10 @@ from runtime.tenants import TenantLimits
 
 log = logging.getLogger(__name__)
 
-STEP_FAILED = "the engine failed while it computed this request"
-_FAILURES_IN_A_ROW = 3
+QUARANTINED = "a request like this made the engine fail: it is not taken again for some minutes"
 
 Client = bytes
 Outputs = dict[Client, list[TokenOutput]]
-
-
-class EngineFailedError(Exception):
-    """Step after step fails: the process should end and be started anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Flying:
-    """A step that was submitted and not yet collected."""
-
-    step: Step
-    handle: StepHandle
-    began: float
 
 
 class EngineCore:
@@ -73,7 +58,7 @@ class EngineCore:
         self,
         executor: Executor,
         limits: EngineLimits,
-        policy: FuturePeak | Aggressive,
+        policy: AdmissionPolicy,
         *,
         prefix_cache: bool = True,
         speculation: Speculation | None = None,
@@ -101,19 +86,18 @@ class EngineCore:
             WaitingQueue({t.name: Share(t.weight, t.max_running) for t in tenants}),
         )
         self.grammars = GrammarQueue(compiler)
+        self.quarantine = Quarantine()
         self.draining = False
         self.admission = Admission(limits, self.scheduler, self.grammars, tenants)
         self.deadlines = Deadlines(lambda: self._groups().values())
-        self._flying: deque[_Flying] = deque()
-        self._failures = 0
-        self._steps = 0
-        self._step_seconds = 0.0
-        self._collected = time.perf_counter()
+        self.runner = StepRunner(self.scheduler, executor)
+        self.runner.isolation.on_culprit = lambda group: self.quarantine.add(group.fingerprint)
+        self._quarantined = 0
 
     @property
     def has_work(self) -> bool:
         """Whether a step would have something to do."""
-        return bool(self._flying) or self.scheduler.has_work
+        return self.runner.has_work or self.scheduler.has_work
 
     @property
     def clients(self) -> set[Client]:
@@ -124,12 +108,17 @@ class EngineCore:
         """Queue a request, or say why not."""
         known = self._knows((client, request.request_id))
         rejected = self.admission.refusal(request, known=known, draining=self.draining)
-        if rejected is None:
-            group = group_of(client, request, self.limits, time.perf_counter())
-            self.deadlines.add(group)
-            if not self.grammars.add(group):
-                self.scheduler.add(group)
-        return rejected
+        if rejected is not None:
+            return rejected
+        group = group_of(client, request, self.limits, time.perf_counter())
+        group.fingerprint = fingerprint(group.prompt, group.params, group.samples)
+        if group.fingerprint in self.quarantine:
+            self._quarantined += 1
+            return Rejected(request.request_id, RejectReason.QUARANTINED, QUARANTINED)
+        self.deadlines.add(group)
+        if not self.grammars.add(group):
+            self.scheduler.add(group)
+        return None
 
     def admit_compiled(self) -> list[tuple[Client, Rejected]]:
         """Queue the requests whose grammars have become ready, and refuse those whose constraints cannot be had."""
@@ -164,15 +153,14 @@ class EngineCore:
         """Submit the next step, and collect the oldest one as soon as ``depth`` of them are on their way.
 
         Returns:
-            What came of the one that was collected, by client; nothing where none was.
+            What came of the steps that were collected, by client; nothing where none was.
 
         Raises:
             EngineFailedError: The executor failed several steps in a row.
         """
         outputs: Outputs = defaultdict(list)
-        submitted = self._submit(outputs)
-        if self._flying and (not submitted or len(self._flying) >= self.executor.capabilities.depth):
-            self._collect(outputs)
+        for emissions in self.runner.step():
+            self._send(emissions, outputs)
         self.admission.observe()
         return outputs
 
@@ -200,29 +188,32 @@ class EngineCore:
         kv, shed = scheduler.kv, self.admission.shed
         return EngineStats(
             running=len(scheduler.running),
-            waiting=len(scheduler.waiting) + len(self.grammars),
-            paused=len(scheduler.waiting.resuming),
+            waiting=len(scheduler.waiting) + len(scheduler.withheld) + len(self.grammars),
+            paused=len(scheduler.waiting.resuming) + len(scheduler.withheld),
             used_tokens=kv.referenced * kv.block_size,
             cached_tokens=kv.tree.unreferenced * kv.block_size,
             capacity_tokens=kv.pool.num_blocks * kv.block_size,
             peak_tokens=scheduler.peak_tokens(),
-            steps_total=self._steps,
+            steps_total=self.runner.steps,
             prompt_tokens_total=counters.prompt_tokens,
             computed_tokens_total=counters.computed_tokens,
             generated_tokens_total=counters.generated_tokens,
             preemptions_total=counters.preemptions,
             prefix_queries_total=counters.prefix_queries,
             prefix_hits_total=counters.prefix_hits,
-            step_seconds_total=self._step_seconds,
+            step_seconds_total=self.runner.seconds,
             drafted_tokens_total=counters.drafted_tokens,
             accepted_tokens_total=counters.accepted_tokens,
-            seconds_since_step=time.perf_counter() - self._collected,
+            seconds_since_step=self.runner.seconds_since_step,
             queued_tokens=self.admission.queued_tokens,
             expired_total=self.deadlines.expired,
             shed_queue_total=shed[Shed.QUEUE],
             shed_tokens_total=shed[Shed.TOKENS],
             shed_tenant_total=shed[Shed.TENANT],
             shed_draining_total=shed[Shed.DRAINING],
+            failed_steps_total=self.runner.isolation.failures,
+            isolated_requests_total=self.runner.isolation.culprits,
+            quarantined_requests_total=self._quarantined,
         )
 
     def _groups(self) -> dict[RequestKey, Group]:
@@ -231,53 +222,6 @@ class EngineCore:
 
     def _knows(self, key: RequestKey) -> bool:
         return key in self.scheduler.groups or key in self.grammars
-
-    def _submit(self, outputs: Outputs) -> bool:
-        """Plan and submit a step; returns whether there was one to be submitted, and it was."""
-        step = self.scheduler.plan()
-        if step is None:
-            return False
-        began = time.perf_counter()
-        for item in step.planned:
-            group = item.sequence.group
-            if group.queue_seconds < 0:
-                group.queue_seconds = began - group.arrived
-        try:
-            handle = self.executor.submit(step.plan)
-        except Exception as error:
-            # NOTE: what the steps ahead of it bring comes first: tokens are never sent after their sequence's end.
-            while self._flying:
-                self._collect(outputs)
-            self._fail(step, error, outputs)
-            return False
-        self._flying.append(_Flying(step, handle, began))
-        return True
-
-    def _collect(self, outputs: Outputs) -> None:
-        """Wait for the oldest step on its way, and commit what it brings."""
-        flying = self._flying.popleft()
-        try:
-            output = self.executor.collect(flying.handle)
-        except Exception as error:
-            self._fail(flying.step, error, outputs)
-            return
-        now = time.perf_counter()
-        self._failures = 0
-        self._steps += 1
-        seconds = now - max(flying.began, self._collected)
-        self._step_seconds += seconds
-        self._collected = now
-        if self.scheduler.speculation is not None:
-            self.scheduler.speculation.observe(flying.step, seconds)
-        self._send(self.scheduler.commit(flying.step, output), outputs)
-
-    def _fail(self, step: Step, error: Exception, outputs: Outputs) -> None:
-        """End the sequences of a step that failed; a step after it that has some of them too drops what is theirs."""
-        log.error("a step of %d sequences failed", len(step.planned), exc_info=error)
-        self._failures += 1
-        if self._failures >= _FAILURES_IN_A_ROW:
-            raise EngineFailedError from error
-        self._send(self.scheduler.release(step, STEP_FAILED), outputs)
 
     @staticmethod
     def _send(emissions: list[Emission], outputs: Outputs) -> None:

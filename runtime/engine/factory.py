@@ -23,7 +23,7 @@ from runtime.memory import available_memory
 from runtime.native import NativeLibraryError
 from runtime.sampling import NumpySampler, RowSampler
 from runtime.sampling.native_sampler import NativeSampler
-from runtime.scheduler import Aggressive, FuturePeak, MeasuredSpeculation, PromptLookup
+from runtime.scheduler import AdmissionPolicy, Aggressive, FuturePeak, MeasuredSpeculation, PastFuture, PromptLookup
 
 _SPARE_LOGIT_ROWS = 64
 """Rows of logits beyond one a row, so that prompt log-probabilities get on beside a full batch."""
@@ -188,9 +188,11 @@ def _host_executor(
     )
 
 
-def _policy(config: EngineConfig) -> FuturePeak | Aggressive:
+def _policy(config: EngineConfig) -> AdmissionPolicy:
     if config.admission == "aggressive":
         return Aggressive()
+    if config.admission == "past_future":
+        return PastFuture()
     return FuturePeak(
         token_ratio=config.token_ratio,
         assumed_new_tokens=config.router_max_new_tokens,

@@ -79,6 +79,7 @@ class EngineLoop:
         self.core.grammars.warm_up()  # while the HTTP workers are being started
         try:
             while not self._stop.is_set():
+                self.core.runner.show_life()
                 self._receive(0 if self.core.has_work else self._idle_milliseconds())
                 for client, rejected in [*self.core.turn_away(), *self.core.admit_compiled()]:
                     self._send_one(client, rejected)

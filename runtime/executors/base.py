@@ -48,7 +48,7 @@ class Executor(Protocol):
     capabilities: Capabilities
 
     def submit(self, plan: StepPlan) -> StepHandle:
-        """Start a step. Raises whatever the device raises; the step has then no effect on rows that go on."""
+        """Start a step. Raises whatever the device raises; all rows are then ended and started anew before the next."""
         ...
 
     def collect(self, handle: StepHandle) -> StepOutput:

@@ -24,7 +24,6 @@ from runtime.executors.rows import RowTable, StepInputs
 from runtime.scheduler.plan import Logits, RowWork, StepOutput, StepPlan
 
 DEPTH = 2
-LOST = "the engine failed while it prepared this request"
 
 
 class DeviceModel(Protocol):
@@ -80,7 +79,6 @@ class _Flying:
     prompt_logprobs: Download | None = None
     scores: npt.NDArray[np.float32] | None = None
     places: list[int] = field(default_factory=list)
-    errors: dict[int, str] = field(default_factory=dict)
 
 
 class DeviceExecutor:
@@ -120,32 +118,35 @@ class DeviceExecutor:
         )
         self._device, self._stream, self._model, self._sampler = device, stream, model, sampler
         self._rows = RowTable(max_rows, max_sequence_tokens, model.block_size)
-        self._lost: set[int] = set()
         places = model.num_blocks + max_logit_rows
         self._scores = itertools.cycle([] if sampler else [device.pinned((places,), "float32") for _ in range(DEPTH)])
 
     def submit(self, plan: StepPlan) -> StepHandle:
         """See ``Executor``."""
-        self._lost.difference_update(plan.ends)
         for start in plan.starts:
             self._rows.start(start)
-        self._lost.difference_update(start.row for start in plan.starts)
         for item in plan.work:
             self._rows.extend(item.row, item.new_blocks)
-        try:
-            return self._enqueue(plan)
-        except Exception:
-            # NOTE: the step's own rows end with it. Rows that start with it and go on were not prepared, perhaps.
-            self._lost.update(start.row for start in plan.starts)
-            raise
+        if self._sampler is not None:
+            for start in plan.starts:
+                prompt, output = start.tokens[: start.prompt_length], start.tokens[start.prompt_length :]
+                self._sampler.start(start.row, start.params, start.sample, prompt, output)
+        if plan.block_copies:
+            self._model.copy_blocks(plan.block_copies)
+        step = _Flying()
+        inputs = self._rows.pack(plan)
+        results = self._model.forward(inputs, self._sampler.gather_tokens if self._sampler else None)
+        self._rows.advance(plan.work)
+        self._finish(plan.work, results, step)
+        step.event = self._stream.record()
+        return step
 
     def collect(self, handle: StepHandle) -> StepOutput:
         """See ``Executor``."""
         step = cast("_Flying", handle)
-        output = StepOutput(errors=dict(step.errors))
-        if step.event is None:
-            return output
-        step.event.synchronize()
+        output = StepOutput()
+        if step.event is not None:
+            step.event.synchronize()
         if step.drawn is not None:
             _read_tokens(step.sampling, step.drawn, output)
         if step.prompt_logprobs is not None:
@@ -162,24 +163,6 @@ class DeviceExecutor:
                 self._sampler.close()
             self._model.close()
         self._device.close()
-
-    def _enqueue(self, plan: StepPlan) -> _Flying:
-        if self._sampler is not None:
-            for start in plan.starts:
-                prompt, output = start.tokens[: start.prompt_length], start.tokens[start.prompt_length :]
-                self._sampler.start(start.row, start.params, start.sample, prompt, output)
-        if plan.block_copies:
-            self._model.copy_blocks(plan.block_copies)
-        step = _Flying(errors={item.row: LOST for item in plan.work if item.row in self._lost})
-        work = [item for item in plan.work if item.row not in self._lost]
-        if not work:
-            return step
-        inputs = self._rows.pack(StepPlan(work=work))
-        results = self._model.forward(inputs, self._sampler.gather_tokens if self._sampler else None)
-        self._rows.advance(work)
-        self._finish(work, results, step)
-        step.event = self._stream.record()
-        return step
 
     def _finish(self, work: list[RowWork], results: DeviceResults, step: _Flying) -> None:
         places = results.places.tolist()

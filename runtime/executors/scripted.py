@@ -7,6 +7,9 @@ anywhere changes the answer: the tests' stand-in for a model, and an engine for 
 from __future__ import annotations
 
 import math
+import os
+import signal
+import threading
 import time
 
 import msgspec
@@ -29,8 +32,11 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         block_size: Tokens in a KV block.
         max_sequence_tokens: Context length.
         step_seconds: Time a step takes at least.
-        fail_on_token: A step that runs this token raises; -1 for never.
-        nan_on_token: Logits, or the score, after this token are NaN; -1 for never.
+        fail_on_token: A step that runs this token raises; -1 for never, as with all of these.
+        exhaust_on_token: A step that runs this token asks for more memory than there is.
+        die_on_token: A step that runs this token ends the process.
+        hang_on_token: A step that runs this token never ends.
+        nan_on_token: Logits, or the score, after this token are NaN.
         scores: It is a reward model.
     """
 
@@ -42,6 +48,9 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_sequence_tokens: int = 4096
     step_seconds: float = 0.0
     fail_on_token: int = -1
+    exhaust_on_token: int = -1
+    die_on_token: int = -1
+    hang_on_token: int = -1
     nan_on_token: int = -1
     scores: bool = False
 
@@ -84,9 +93,7 @@ class ScriptedModel:
     def forward(self, inputs: StepInputs) -> npt.NDArray[np.float32]:
         """Store the new tokens, then answer each wanted row from what the pool holds."""
         script = self.script
-        if script.fail_on_token >= 0 and script.fail_on_token in inputs.token_ids:
-            message = f"scripted failure on token {script.fail_on_token}"
-            raise RuntimeError(message)
+        self._misbehave(inputs.token_ids)
         if script.step_seconds:
             time.sleep(script.step_seconds)
         sequences = np.repeat(np.arange(len(inputs.past_lens)), np.diff(inputs.cu_seqlens))
@@ -111,6 +118,18 @@ class ScriptedModel:
 
     def close(self) -> None:
         """See ``HostModel``."""
+
+    def _misbehave(self, token_ids: npt.NDArray[np.int64]) -> None:
+        script = self.script
+        if script.fail_on_token in token_ids:
+            message = f"scripted failure on token {script.fail_on_token}"
+            raise RuntimeError(message)
+        if script.exhaust_on_token in token_ids:
+            np.empty(2**60, dtype=np.uint8)
+        if script.die_on_token in token_ids:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if script.hang_on_token in token_ids:
+            threading.Event().wait()
 
     def _context(self, table: npt.NDArray[np.int32], position: np.int64) -> list[int]:
         """A sequence's tokens up to and with ``position``, as its blocks have them."""

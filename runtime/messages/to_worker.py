@@ -27,6 +27,7 @@ class RejectReason(IntEnum):
     DRAINING = 3
     CONSTRAINT = 4
     EXPIRED = 5
+    QUARANTINED = 6
 
 
 class Welcome(_Message, tag=1):

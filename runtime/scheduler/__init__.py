@@ -5,6 +5,7 @@ from runtime.scheduler.config import SchedulerConfig
 from runtime.scheduler.invariants import check_invariants
 from runtime.scheduler.kv_cache import KvCache
 from runtime.scheduler.outcome import Counters, Emission
+from runtime.scheduler.past_future import PastFuture
 from runtime.scheduler.plan import Logits, RowStart, RowWork, StepOutput, StepPlan
 from runtime.scheduler.scheduler import Scheduler
 from runtime.scheduler.sequence import Group, Sequence
@@ -32,6 +33,7 @@ __all__ = [
     "KvCache",
     "Logits",
     "MeasuredSpeculation",
+    "PastFuture",
     "PromptLookup",
     "RowStart",
     "RowWork",

@@ -6,7 +6,7 @@ batch needs the most memory at one of the moments just before a request ends, so
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -40,11 +40,19 @@ def peak_blocks(forecasts: Iterable[Forecast], block_size: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The KV cache as the policy sees it, in blocks."""
+    """The KV cache as the policy sees it, in blocks.
+
+    Attributes:
+        capacity: In all.
+        referenced: Those that running samples hold.
+        block_size: Tokens in one.
+        shareable: Of ``referenced``, those that a sample without blocks would hold too.
+    """
 
     capacity: int
     referenced: int
     block_size: int
+    shareable: Callable[[Sample], int] = lambda _: 0
 
 
 class AdmissionPolicy(Protocol):
@@ -56,6 +64,10 @@ class AdmissionPolicy(Protocol):
 
     def admits(self, running: Sequence[Sample], candidate: Group, load: Load) -> bool:
         """Whether ``candidate`` may run beside ``running``."""
+        ...
+
+    def observe(self, sample: Sample) -> None:
+        """A sample has ended."""
         ...
 
 
@@ -82,7 +94,7 @@ class FuturePeak:
         whole = 0
         for sample in samples:
             generated = sample.generated + sample.pending
-            known = _known_tokens(sample)
+            known = known_tokens(sample)
             growth = max(0, self._length(sample, generated, load) - generated - 1)
             if sample.decoding:
                 decoding.append(Forecast(known, growth))
@@ -93,6 +105,9 @@ class FuturePeak:
     def admits(self, running: Sequence[Sample], candidate: Group, load: Load) -> bool:
         """See ``AdmissionPolicy``."""
         return self.peak([*running, *candidate.live()], load) <= load.capacity
+
+    def observe(self, sample: Sample) -> None:
+        """See ``AdmissionPolicy``: nothing is learnt."""
 
     def _length(self, sample: Sample, generated: int, load: Load) -> int:
         """Expected output length; ``ignore_eos`` and a busy server count the full length, as in LightLLM's router."""
@@ -108,13 +123,16 @@ class Aggressive:
 
     def peak(self, samples: Sequence[Sample], load: Load) -> int:
         """See ``AdmissionPolicy``."""
-        return sum(blocks_for(_known_tokens(sample), load.block_size) for sample in samples)
+        return sum(blocks_for(known_tokens(sample), load.block_size) for sample in samples)
 
     def admits(self, running: Sequence[Sample], candidate: Group, load: Load) -> bool:
         """See ``AdmissionPolicy``."""
         return self.peak([*running, *candidate.live()], load) <= load.capacity
 
+    def observe(self, sample: Sample) -> None:
+        """See ``AdmissionPolicy``: nothing is learnt."""
 
-def _known_tokens(sample: Sample) -> int:
+
+def known_tokens(sample: Sample) -> int:
     """Tokens that a sample will hold at least: those it has and the next one, if there is one still to come."""
     return min(len(sample.tokens) + sample.pending + 1, sample.prompt_length + sample.group.params.max_new_tokens)

@@ -111,7 +111,7 @@ def _sequences(scheduler: Scheduler) -> list[str]:
             bad.append(f"group {group.key!r} has ended but is still there")
         for sequence in group.live():
             name = _name(sequence)
-            if (sequence.row == NO_ROW) != (group in scheduler.waiting):
+            if (sequence.row == NO_ROW) != (group in scheduler.waiting or group in scheduler.withheld):
                 bad.append(f"{name} is neither running nor waiting, or both")
             if sequence.row == NO_ROW and (sequence.blocks or sequence.computed):
                 bad.append(f"{name} waits but holds KV")

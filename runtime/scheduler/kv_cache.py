@@ -61,6 +61,14 @@ class KvCache:
         sequence.computed = sequence.committed = len(path) * self.block_size
         return sequence.computed
 
+    def shareable(self, sequence: Sequence) -> int:
+        """Blocks of a sequence without blocks that other sequences hold now, and that it would get from the tree."""
+        if not self.prefix_cache or sequence.group.params.prompt_logprobs:
+            return 0
+        limit = (len(sequence.tokens) - 1) // self.block_size
+        path = self.tree.match(sequence.group.salt, sequence.tokens, self.block_size, limit)
+        return sum(node.referenced for node in path)
+
     def extend(self, sequence: Sequence, tokens: int) -> list[int] | None:
         """Let ``sequence`` hold ``tokens`` tokens; returns the added blocks, or ``None`` if there are too few."""
         if tokens <= len(sequence.blocks) * self.block_size:
@@ -146,6 +154,17 @@ class KvCache:
         self.tree.prune(root)
         sequence.blocks = []
         sequence.published = sequence.computed = sequence.committed = 0
+
+    def disown(self, sequence: Sequence) -> None:
+        """Let nobody meet what ``sequence`` computed: what it holds alone leaves the tree, with all below it."""
+        own = (i for i, block in enumerate(sequence.blocks[: sequence.published]) if self.pool.references[block] == 1)
+        first = next(own, None)
+        if first is not None:
+            for block in self.tree.cut(self.tree.nodes[sequence.blocks[first]]):
+                self.pool.free(block)
+            sequence.published = first
+        # NOTE: so that ``release`` adds nothing.
+        sequence.committed = sequence.published * self.block_size
 
     def _let_go(self, block: int) -> None:
         node = self.tree.nodes.get(block)

@@ -112,6 +112,24 @@ class PrefixCache:
             return node.block
         return None
 
+    def cut(self, node: Node) -> list[int]:
+        """Take ``node`` out, which one sequence holds, and all below it; returns those blocks that nobody holds."""
+        parent = node.parent
+        assert parent is not None
+        del parent.children[node.tokens]
+        if isinstance(parent, Root):
+            self.prune(parent)
+        orphans: list[int] = []
+        below = [node]
+        while below:
+            gone = below.pop()
+            below += gone.children.values()
+            del self.nodes[gone.block]
+            if not gone.referenced:
+                self.unreferenced -= 1
+                orphans.append(gone.block)
+        return orphans
+
     def _offer(self, node: Node) -> None:
         if node.referenced or node.children:
             return

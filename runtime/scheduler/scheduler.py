@@ -1,4 +1,4 @@
-"""The scheduler: a step is a transaction of ``plan``, execute (elsewhere) and ``commit`` or ``release``.
+"""The scheduler: a step is a transaction of ``plan``, execute (elsewhere) and ``commit``, or ``Step.release``.
 
 The currency is tokens to run per sequence and step. There is no prefill or decode phase: a sequence runs until
 the KV cache has caught up with its tokens, and the run that catches up samples the next one, or gives a reward
@@ -12,11 +12,11 @@ from runtime.scheduler.admission import AdmissionPolicy, Load
 from runtime.scheduler.config import SchedulerConfig
 from runtime.scheduler.kv_cache import KvCache, blocks_for
 from runtime.scheduler.outcome import Counters, Emission
-from runtime.scheduler.plan import Logits, RowStart, RowWork, StepOutput, StepPlan
+from runtime.scheduler.plan import Logits, RowWork, StepOutput, StepPlan
 from runtime.scheduler.sequence import NO_ROW, Group, RequestKey, Sequence
 from runtime.scheduler.shares import GENERATED_COST
 from runtime.scheduler.speculation import Speculation, add_drafts
-from runtime.scheduler.step_builder import Step, StepBuilder
+from runtime.scheduler.step_builder import Step, StepBuilder, row_start
 from runtime.scheduler.stopping import finish_reason
 from runtime.scheduler.waiting import WaitingQueue
 
@@ -45,6 +45,8 @@ class Scheduler:
         self.policy = policy
         self.speculation = speculation
         self.waiting = WaitingQueue() if waiting is None else waiting
+        self.withheld: list[Group] = []  # see runtime.scheduler.withholding
+        self.admitting = True
         self.running: list[Sequence] = []  # in order of admission, a group's samples side by side
         self.groups: dict[RequestKey, Group] = {}
         self.counters = Counters()
@@ -76,7 +78,7 @@ class Scheduler:
     @property
     def has_work(self) -> bool:
         """Whether anything runs or waits."""
-        return bool(self.running or self.waiting)
+        return bool(self.running or self.waiting or self.withheld)
 
     def peak_tokens(self) -> int:
         """Estimated future maximum of KV tokens of the admitted batch."""
@@ -127,9 +129,22 @@ class Scheduler:
                 emissions += self._accept_drawn(sequence, work, output)
         return emissions
 
-    def release(self, step: Step, error: str) -> list[Emission]:
-        """A step failed as a whole: its sequences end with ``error``, everybody else is untouched."""
-        return self.commit(step, StepOutput(errors={item.work.row: error for item in step.planned}))
+    def enter(self, group: Group) -> None:
+        """Give each of a group's samples a row, of which there are enough."""
+        self.waiting.joined(group)
+        for sequence in group.live():
+            sequence.row = self.free_rows.pop()
+            self.running.append(sequence)
+
+    def evict(self, group: Group) -> None:
+        """Take a running group out of its rows; it is computed anew when it enters again."""
+        for sequence in group.live():
+            self._leave(sequence)
+            sequence.epoch += 1
+
+    def fail(self, group: Group, error: str) -> list[Emission]:
+        """End a request with ``error``."""
+        return [self._fail(sequence, error) for sequence in group.live()]
 
     # Planning.
 
@@ -158,7 +173,7 @@ class Scheduler:
 
     def _admit(self, builder: StepBuilder) -> None:
         """Start waiting groups in order, until the first that does not fit."""
-        while builder.tokens_left and not builder.preempted and (group := self.waiting.head()) is not None:
+        while self.admitting and builder.may_admit and (group := self.waiting.head()) is not None:
             live = group.live()
             if len(live) > len(self.free_rows) or any(sequence.pending for sequence in live):
                 return
@@ -169,9 +184,7 @@ class Scheduler:
                 self.counters.admissions += 1
                 self.counters.prompt_tokens += group.prompt_length
             group.preempted = False
-            for sequence in live:
-                sequence.row = self.free_rows.pop()
-                self.running.append(sequence)
+            self.enter(group)
             for sequence in live:
                 if sequence.row != NO_ROW and self._ready(sequence):
                     self._schedule(sequence, builder)
@@ -189,25 +202,13 @@ class Scheduler:
 
     def _hand_over(self, sequence: Sequence) -> None:
         sequence.started = sequence.epoch
-        self._next.starts.append(
-            RowStart(
-                row=sequence.row,
-                tokens=list(sequence.tokens),
-                prompt_length=sequence.prompt_length,
-                computed=sequence.computed,
-                blocks=list(sequence.blocks),
-                params=sequence.group.params,
-                sample=sequence.sample,
-                grammar=sequence.group.grammar,
-            )
-        )
+        self._next.starts.append(row_start(sequence))
 
     def _preempt(self, group: Group, builder: StepBuilder) -> None:
         """Put a running group back at the head of the queue; what it computed stays in the prefix cache."""
         for sequence in group.live():
             builder.drop(sequence)
-            self._leave(sequence)
-            sequence.epoch += 1
+        self.evict(group)
         group.preempted = True
         builder.preempted = True
         self.waiting.put_back(group)
@@ -249,6 +250,8 @@ class Scheduler:
         return emissions
 
     def _fail(self, sequence: Sequence, error: str) -> Emission:
+        # NOTE: logits tell late that KV is spoilt: nothing of what the sequence computed is to be met again.
+        self.kv.disown(sequence)
         self._finish(sequence, FinishReason.ERROR)
         return Emission(sequence, -1, 0.0, sequence.finish, error)
 
@@ -273,10 +276,12 @@ class Scheduler:
         sequence.finish = reason
         if sequence.row != NO_ROW:
             self._leave(sequence)
+        self.policy.observe(sequence)
         group = sequence.group
         if not group.live():
             del self.groups[group.key]
             self.waiting.discard(group)
+            self.withheld = [other for other in self.withheld if other is not group]
 
     def _leave(self, sequence: Sequence) -> None:
         """Take row and blocks from a sequence.
@@ -292,4 +297,4 @@ class Scheduler:
         self.waiting.left(sequence.group)
 
     def _load(self) -> Load:
-        return Load(self.kv.pool.num_blocks, self.kv.referenced, self.kv.block_size)
+        return Load(self.kv.pool.num_blocks, self.kv.referenced, self.kv.block_size, self.kv.shareable)

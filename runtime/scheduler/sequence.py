@@ -83,13 +83,13 @@ class Sequence:
 
     @property
     def waits_for_leader(self) -> bool:
-        """A sample waits until the first one has run their prompt, to share its blocks."""
+        """Whether the group's first sample has yet to run their prompt, whose blocks this one will share."""
         leader = self.group.sequences[0]
         return self is not leader and not (self.generated or leader.generated or leader.finished)
 
     @property
     def wants_prompt_logprobs(self) -> bool:
-        """Whether the log-probabilities of prompt tokens that have not run yet are asked for."""
+        """Whether the tokens to be run next are of a prompt whose log-probabilities are asked for."""
         wanted = self.group.params.prompt_logprobs and not self.generated
         return wanted and self.computed < self.prompt_length - 1
 
@@ -113,6 +113,7 @@ class Group:
         place: Among its tenant's waiting requests, given by the queue; smaller ones go first.
         deadline: When nobody wants its answer any more, on the owner's clock.
         grammar: The constraint of its parameters, compiled; for the executor.
+        fingerprint: Names all requests that ask for the same.
         queue_seconds: How long it waited until it first ran, noted by its owner; negative before that.
     """
 
@@ -129,6 +130,7 @@ class Group:
     place: tuple[int, int] = (0, 0)
     deadline: float = math.inf
     grammar: object = None
+    fingerprint: bytes = b""
     sequences: list[Sequence] = field(default_factory=list)
 
     def __post_init__(self) -> None:

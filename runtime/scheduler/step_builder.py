@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from runtime.scheduler.plan import Logits, RowWork, StepPlan
+from runtime.scheduler.plan import Logits, RowStart, RowWork, StepPlan
 from runtime.scheduler.sequence import Sequence
 
 
@@ -23,6 +23,25 @@ class Step:
 
     plan: StepPlan
     planned: list[Planned]
+
+    def release(self) -> None:
+        """It failed as a whole, or the one before it did: nothing came of it. Its groups are to be withheld."""
+        for sequence, _, work in self.planned:
+            sequence.pending -= work.samples
+
+
+def row_start(sequence: Sequence) -> RowStart:
+    """How a sequence enters its row of the executor."""
+    return RowStart(
+        row=sequence.row,
+        tokens=list(sequence.tokens),
+        prompt_length=sequence.prompt_length,
+        computed=sequence.computed,
+        blocks=list(sequence.blocks),
+        params=sequence.group.params,
+        sample=sequence.sample,
+        grammar=sequence.group.grammar,
+    )
 
 
 @dataclass(slots=True)
@@ -57,6 +76,11 @@ class StepBuilder:
             self.spare_rows -= count
         sequence.computed += count
         sequence.pending += samples
+
+    @property
+    def may_admit(self) -> bool:
+        """Whether somebody new may come in."""
+        return self.tokens_left > 0 and not self.preempted
 
     @property
     def draft_room(self) -> int:

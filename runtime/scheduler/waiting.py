@@ -126,12 +126,10 @@ class WaitingQueue:
         """The head runs now."""
         group = self.head()
         assert group is not None, "somebody waits"
-        tenant = self._tenant(group.tenant)
-        tenant.running += len(group.live())
         if self.resuming:
             self.resuming.popleft()
         else:
-            tenant.dequeue(group)
+            self._tenants[group.tenant].dequeue(group)
             self._turn = None
 
     # What becomes of those that run.
@@ -139,6 +137,10 @@ class WaitingQueue:
     def charge(self, group: Group, tokens: float) -> None:
         """A request has had so many prompt tokens' worth of the engine."""
         self._tenant(group.tenant).charge(tokens)
+
+    def joined(self, group: Group) -> None:
+        """The samples of a request run from now on."""
+        self._tenant(group.tenant).running += len(group.live())
 
     def left(self, group: Group) -> None:
         """One sample of a request runs no longer."""

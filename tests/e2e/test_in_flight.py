@@ -105,20 +105,21 @@ def test_a_plain_call_whose_client_leaves_is_freed_too(server: Server) -> None:
         assert time.monotonic() - closed < 3, "the load did not return to 0"
 
 
-def test_a_dead_engine_costs_an_error_each_and_is_replaced() -> None:
-    server = Server("--max_req_total_len", "2048")
+@pytest.mark.parametrize(("number", "seconds"), [(signal.SIGKILL, 10), (signal.SIGSTOP, 15)])
+def test_a_dead_or_hung_engine_costs_an_error_each_and_is_replaced(number: signal.Signals, seconds: float) -> None:
+    server = Server("--max_req_total_len", "2048", "--step_timeout", "2")
     try:
         streams = [server.events(prompt, max_new_tokens=1500, ignore_eos=True) for prompt in prompts(4)]
         for stream in streams:
             next(stream)
-        os.kill(server.engine_pid(), signal.SIGKILL)
+        os.kill(server.engine_pid(), number)
         died = time.monotonic()
         for stream in streams:
             last = list(stream)[-1]
             assert last["finished"]
             assert last["finish_reason"] == "error"
             assert last["error"]
-        server.wait_healthy(10 - (time.monotonic() - died))
+        server.wait_healthy(seconds - (time.monotonic() - died))
         assert server.generate("What is AI?", max_new_tokens=4)["count_output_tokens"] == 4
     finally:
         assert server.stop() == 0

@@ -204,6 +204,7 @@ def test_metrics_have_both_families_of_names(serve: Serve, engine: FakeEngine) -
             "lightllm_batch_current_size 3.0",
             "lightllm_batch_pause_size 1.0",
             'lightllm_batch_inference_count_total{method="step"} 7.0',
+            "peregrine_quarantined_requests_total 0.0",
             'vllm:num_requests_running{model_name="default_model_name"} 3.0',
             'vllm:kv_cache_usage_perc{model_name="default_model_name"} 0.4',
             'vllm:spec_decode_num_accepted_tokens_total{model_name="default_model_name"} 5.0',

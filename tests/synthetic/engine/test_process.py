@@ -226,12 +226,33 @@ def test_step_after_step_failing_ends_it_with_an_error(tmp_path: Path) -> None:
     engine = Engine(tmp_path, Script(fail_on_token=7))
     try:
         for number in range(2):
-            engine.send(AddRequest(number, [7], LONG))
+            engine.send(AddRequest(number, [7, number], LONG))
             assert next(engine.tokens(number)).finish is FinishReason.ERROR
-        engine.send(AddRequest(2, [7], LONG))
+        engine.send(AddRequest(2, [7, 2], LONG))
         assert engine.process.wait(10) == 1
     finally:
         engine.close()
+
+
+def test_who_kills_two_engines_at_the_same_place_is_not_taken_by_the_third(tmp_path: Path) -> None:
+    script = Script(vocab_size=300, die_on_token=7, step_seconds=0.002, max_sequence_tokens=4000)
+    for life in range(3):
+        engine = Engine(tmp_path, script)
+        try:
+            engine.send(AddRequest(1, [9, 9], LONG))
+            for _ in range(3 + 40 * life):  # further on each time
+                assert isinstance(engine.receive(), StepOutputs)
+            engine.send(AddRequest(2, [5, 7], LONG))
+            if life < 2:
+                assert engine.process.wait(10) == -signal.SIGKILL
+                continue
+            message = engine.receive()
+            while not isinstance(message, Rejected):
+                message = engine.receive()
+            assert (message.request_id, message.reason) == (2, RejectReason.QUARANTINED)
+            assert engine.stats().stats.running == 1
+        finally:
+            engine.close()
 
 
 def test_sigterm_ends_it_and_answers_what_is_open(engine: Engine) -> None:

@@ -157,6 +157,57 @@ def test_a_broken_manifest_is_one_message(bundle: Path, text: str) -> None:
     assert "manifest" in refused(bundle)
 
 
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["removed", "emptied", "truncated", "flipped", "lengthened", "a directory"])
+def test_whatever_happened_to_a_file_is_one_message_with_what_mends_it(bundle: Path, name: str, damage: str) -> None:
+    path = bundle / name
+    content = path.read_bytes()
+    path.unlink()
+    match damage:
+        case "emptied":
+            path.touch()
+        case "truncated":
+            path.write_bytes(content[:-1])
+        case "flipped":
+            path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+        case "lengthened":
+            path.write_bytes(content + b"\0")
+        case "a directory":
+            path.mkdir()
+    message = refused(bundle)
+    assert name in message
+    assert "fix: python -m build_engine build 'some recipe' --force" in message
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("architecture", "num_layers"), 0),
+        (("architecture", "head_dim"), -1),
+        (("architecture", "vocab_size"), 2**40),
+        (("architecture", "context_length"), 10**30),
+        (("architecture", "sliding_windows"), [-1]),
+        (("kv", "block_size"), 0),
+        (("kv", "dtype"), "float64"),
+        (("limits", "slots"), 0),
+        (("limits", "context_length"), -5),
+        (("eos_token_ids",), [-1]),
+        (("files",), [{"name": "model.onnx", "size": -1, "sha256": ""}]),
+        (("schema",), True),
+    ],
+)
+def test_a_manifest_with_values_that_nothing_has_is_refused(bundle: Path, place: tuple[str, ...], value: Any) -> None:
+    values = json.loads((bundle / "manifest.json").read_text())
+    inner = values
+    for name in place[:-1]:
+        inner = inner[name]
+    inner[place[-1]] = value
+    (bundle / "manifest.json").write_text(json.dumps(values))
+    message = refused(bundle)
+    assert "is not a valid manifest" in message
+    assert place[0] in message
+
+
 @pytest.mark.parametrize("name", ["../model.onnx", "/etc/passwd", "..", ".", "manifest.json", "stamp.json", ""])
 def test_a_manifest_cannot_point_out_of_its_bundle(bundle: Path, name: str) -> None:
     manifest = read_manifest(bundle)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 
 import pytest
 
 from runtime.engine.admission import SHUTTING_DOWN
-from runtime.engine.core import STEP_FAILED, EngineCore, EngineFailedError
+from runtime.engine.core import EngineCore
+from runtime.engine.isolation import STEP_FAILED, EngineFailedError
 from runtime.executors.host import HostExecutor
 from runtime.executors.scripted import Script, ScriptedModel, next_token
 from runtime.limits import EngineLimits
@@ -181,12 +183,25 @@ def test_a_failing_step_costs_only_its_own_requests(caplog: pytest.LogCaptureFix
 def test_failing_again_and_again_gives_up(caplog: pytest.LogCaptureFixture) -> None:
     core = engine()
     for number in range(3):
-        core.add(ALICE, AddRequest(number, [41], FREE))
+        assert core.add(ALICE, AddRequest(number, [41, number], FREE)) is None
         if number < 2:
             with caplog.at_level(logging.CRITICAL):
-                core.step()
+                run(core)
     with caplog.at_level(logging.CRITICAL), pytest.raises(EngineFailedError):
-        core.step()
+        run(core)
+
+
+def test_the_like_of_a_request_that_failed_its_steps_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    core = engine()
+    core.add(ALICE, AddRequest(1, [41, 3], FREE))
+    with caplog.at_level(logging.CRITICAL):
+        assert run(core)[ALICE][-1].error == STEP_FAILED
+    for seed in (1, 2):
+        rejected = core.add(BOB, AddRequest(seed, [41, 3], dataclasses.replace(FREE, seed=seed)))
+        assert rejected is not None
+        assert rejected.reason is RejectReason.QUARANTINED
+    assert core.add(BOB, AddRequest(3, [40, 3], FREE)) is None
+    assert core.stats().quarantined_requests_total == 2
 
 
 def test_logits_that_are_not_finite_fail_their_row_alone() -> None:

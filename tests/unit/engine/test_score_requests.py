@@ -6,7 +6,8 @@ import logging
 
 import pytest
 
-from runtime.engine.core import STEP_FAILED, EngineCore
+from runtime.engine.core import EngineCore
+from runtime.engine.isolation import STEP_FAILED
 from runtime.executors.finishers import SCORE_NOT_FINITE
 from runtime.executors.host import HostExecutor
 from runtime.executors.scripted import Script, ScriptedModel, score_of

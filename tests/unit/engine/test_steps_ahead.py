@@ -10,7 +10,8 @@ import random
 import pytest
 
 from runtime.engine.admission import SHUTTING_DOWN
-from runtime.engine.core import STEP_FAILED, EngineCore, EngineFailedError
+from runtime.engine.core import EngineCore
+from runtime.engine.isolation import STEP_FAILED, EngineFailedError
 from runtime.executors.base import StepHandle
 from runtime.executors.host import HostExecutor
 from runtime.executors.scripted import Script, ScriptedModel, next_token
@@ -150,7 +151,7 @@ def test_what_was_aborted_while_it_flew_is_dropped() -> None:
 
 def test_a_submit_that_fails_comes_after_what_was_ahead_of_it(caplog: pytest.LogCaptureFixture) -> None:
     core, executor = engine()
-    executor.failing_submits = {4}
+    executor.failing_submits = {4, 5}
     add(core, 1, [5, 6], 9, ignore_eos=True)
     with caplog.at_level(logging.CRITICAL):
         found = run(core)[1, 0]
@@ -162,7 +163,7 @@ def test_a_submit_that_fails_comes_after_what_was_ahead_of_it(caplog: pytest.Log
 
 def test_a_collect_that_fails_costs_only_its_own_steps_sequences(caplog: pytest.LogCaptureFixture) -> None:
     core, executor = engine()
-    executor.failing_collects = {2}
+    executor.failing_collects = {2, 4}
     add(core, 1, [5, 6], 9, ignore_eos=True)
     core.step()
     core.step()
@@ -176,7 +177,7 @@ def test_a_collect_that_fails_costs_only_its_own_steps_sequences(caplog: pytest.
 
 def test_both_steps_may_fail(caplog: pytest.LogCaptureFixture) -> None:
     core, executor = engine()
-    executor.failing_collects, executor.failing_submits = {3}, {4}
+    executor.failing_collects, executor.failing_submits = {3}, {4, 5}
     add(core, 1, [5, 6], 9, ignore_eos=True)
     with caplog.at_level(logging.CRITICAL):
         found = run(core)

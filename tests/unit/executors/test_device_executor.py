@@ -12,10 +12,10 @@ import pytest
 from fake_device import FakeDevice
 from fake_tensorrt import PLAN, FakeTensorRt
 
-from runtime.cuda.errors import CudaError
 from runtime.cuda.sampler import DeviceSampler
-from runtime.engine.core import STEP_FAILED, EngineCore, EngineFailedError
-from runtime.executors.device_executor import LOST, DeviceExecutor
+from runtime.engine.core import EngineCore
+from runtime.engine.isolation import STEP_FAILED, EngineFailedError
+from runtime.executors.device_executor import DeviceExecutor
 from runtime.executors.device_slots import DeviceSlotModel
 from runtime.executors.finishers import NOT_FINITE, SCORE_NOT_FINITE
 from runtime.executors.scripted import Script, next_token, score_of
@@ -24,7 +24,7 @@ from runtime.executors.tensorrt_plan import load_plan
 from runtime.limits import EngineLimits
 from runtime.messages import AddRequest, TokenOutput
 from runtime.request import SamplingParams
-from runtime.scheduler import FuturePeak, Logits, RowStart, RowWork, StepPlan
+from runtime.scheduler import FuturePeak
 
 CAPACITY, CONTEXT, SLOTS, SPARE = 64, 63, 6, 5
 POISON = 96
@@ -259,7 +259,8 @@ def test_a_failure_at_any_call_costs_only_the_steps_own_requests(
             *tokens, last = engine.answers[number, 0]
             want = expected(prompt, 5, ignore_eos=True)
             if last.error:
-                assert last.error in (STEP_FAILED, LOST)
+                assert last.error == STEP_FAILED
+                assert engine.core.runner.isolation.culprits == 1, "it was alone"
                 assert [output.token_id for output in tokens] == want[: len(tokens)]
             else:
                 assert engine.tokens(number) == want
@@ -303,22 +304,6 @@ def test_a_device_that_is_broken_ends_the_engine(tmp_path: Path, caplog: pytest.
     with pytest.raises(EngineFailedError):
         engine.run()
     engine.executor.close()
-
-
-def test_a_row_that_was_not_prepared_is_told_so_when_its_turn_comes(tmp_path: Path) -> None:
-    """A sample that starts in a step, without a token in it, when that step fails."""
-    engine = Engine(tmp_path)
-    executor, params = engine.executor, SamplingParams(max_new_tokens=9)
-    starts = [RowStart(row, [5, 6, 7], 3, 0, [], params) for row in (0, 1)]
-    engine.device.fail_at = 1
-    with pytest.raises(CudaError):
-        executor.submit(StepPlan(starts=starts, work=[RowWork(0, 3, [0], Logits.LAST, samples=True)]))
-    work = RowWork(1, 3, [1], Logits.LAST, samples=True)
-    output = executor.collect(executor.submit(StepPlan(ends=[0], work=[work])))
-    assert output.errors == {1: LOST}
-    again = RowStart(1, [5, 6, 7], 3, 0, [], params)
-    output = executor.collect(executor.submit(StepPlan(ends=[1], starts=[again], work=[work])))
-    assert output.tokens == {1: [next_token(SCRIPT, [5, 6, 7])]}
 
 
 def test_closing_it_gives_back_the_devices_memory(tmp_path: Path) -> None:

@@ -20,6 +20,9 @@ class Overbooking:
     def admits(self, running: list[Sequence], candidate: Group, load: Load) -> bool:
         return not candidate.preempted or Aggressive().admits(running, candidate, load)
 
+    def observe(self, sample: Sequence) -> None:
+        pass
+
 
 def test_samples_share_their_prompt_and_copy_its_last_partial_block() -> None:
     harness = Harness()

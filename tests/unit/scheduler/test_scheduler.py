@@ -7,6 +7,7 @@ from harness import Harness, expected_output
 
 from runtime.request import FinishReason
 from runtime.scheduler import Logits, SchedulerConfig, StepOutput, check_invariants
+from runtime.scheduler.withholding import let, withhold
 
 PROMPT = [11, 12, 13, 14, 15, 16, 17, 18, 19, 20]
 
@@ -106,16 +107,64 @@ def test_aborting_a_queued_request_drops_it() -> None:
     assert not harness.scheduler.waiting
 
 
-def test_a_failed_step_ends_its_sequences_and_nobody_else() -> None:
-    harness = Harness(max_rows=1)
-    harness.add(1, PROMPT, max_new_tokens=4)
-    harness.add(2, PROMPT, max_new_tokens=4, ignore_eos=True)
+def test_what_a_failed_step_held_is_withheld_until_it_is_let() -> None:
+    harness = Harness(max_rows=2)
+    for number in (1, 2, 3):
+        harness.add(number, PROMPT, max_new_tokens=4, ignore_eos=True)
     step = harness.scheduler.plan()
     assert step is not None
-    harness.record(harness.scheduler.release(step, "broken"))
-    assert harness.finishes == {(1, 0): FinishReason.ERROR}
+    step.release()
+    withhold(harness.scheduler)
+    harness.scheduler.admitting = False
+    assert harness.plan() is None
+    assert harness.scheduler.has_work
+    assert check_invariants(harness.scheduler) == []
+    first, second = harness.scheduler.withheld
+    let(harness.scheduler, [second])
+    harness.run(lambda: len(harness.finishes) == 1)
+    harness.record(harness.scheduler.fail(first, "broken"))
+    assert harness.finishes == {(1, 0): FinishReason.ERROR, (2, 0): FinishReason.LENGTH}
+    harness.scheduler.admitting = True
     harness.run()
-    assert harness.outputs[2, 0] == expected_output(harness.script, PROMPT, harness.groups[2].params)
+    harness.assert_exact()
+
+
+def test_blocks_of_a_poisoned_row_are_not_met_again() -> None:
+    """Its KV may be spoilt from any chunk on: only the last one has logits that tell."""
+    harness = Harness(max_step_tokens=8)
+    harness.add(1, [5] * 8, max_new_tokens=1, ignore_eos=True)
+    harness.run()
+    prompt = [5] * 8 + [6] * 20
+    harness.add(2, prompt, max_new_tokens=4)
+    harness.step()
+    harness.add(3, prompt[:-3], max_new_tokens=4)
+    harness.step()
+    harness.scheduler.abort((b"test", 3))
+    while 2 in {group.key[1] for group in harness.scheduler.groups.values()}:
+        step = harness.plan()
+        assert step is not None
+        output = harness.executor.collect(harness.executor.submit(step.plan))
+        bad = dict.fromkeys(output.tokens, "NaN")
+        harness.commit(step, StepOutput(errors=bad))
+    assert harness.finishes[2, 0] is FinishReason.ERROR
+    assert not harness.scheduler.kv.tree.nodes
+    assert check_invariants(harness.scheduler) == []
+
+
+def test_what_others_hold_stays_when_a_row_fails() -> None:
+    harness = Harness(max_step_tokens=32)
+    harness.add(1, [5] * 9, max_new_tokens=9, ignore_eos=True)
+    harness.step()
+    harness.add(2, [5] * 9 + [6], max_new_tokens=4, ignore_eos=True)
+    step = harness.plan()
+    assert step is not None
+    output = harness.executor.collect(harness.executor.submit(step.plan))
+    bad = harness.scheduler.groups[b"test", 2].sequences[0].row
+    del output.tokens[bad]
+    harness.commit(step, StepOutput(output.tokens, output.logprobs, errors={bad: "NaN"}))
+    assert len(harness.scheduler.kv.tree.nodes) == 2
+    harness.run()
+    harness.assert_exact()
 
 
 def test_a_poisoned_row_fails_alone() -> None:

@@ -26,6 +26,7 @@ def admit(queue: WaitingQueue) -> int:
     head = queue.head()
     assert head is not None
     queue.admit()
+    queue.joined(head)
     queue.charge(head, head.prompt_length)
     return head.key[1]
 

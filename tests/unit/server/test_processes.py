@@ -6,6 +6,7 @@ import asyncio
 import resource
 import socket
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,22 @@ from server.restarts import RestartPolicy
 from server.run_directory import run_directory
 
 
-def test_restarts_wait_longer_and_give_up() -> None:
+def test_an_engine_that_served_is_replaced_ever_later_and_for_ever() -> None:
     policy = RestartPolicy(delays=(0.0, 1.0, 2.0))
-    assert [policy.next_delay(float(now)) for now in (0, 1, 3, 6)] == [0.0, 1.0, 2.0, None]
+    assert [policy.died(float(now)) for now in range(5)] == [0.0, 1.0, 2.0, 2.0, 2.0]
+
+
+def test_an_engine_that_does_not_start_is_given_up() -> None:
+    policy = RestartPolicy(delays=(0.0, 1.0, 2.0))
+    assert policy.died(0.0) == 0.0
+    assert [policy.refused(0.0), policy.refused(1.0), policy.refused(3.0)] == [1.0, 2.0, None]
+    assert policy.died(4.0) == 2.0
+    assert policy.refused(4.0) is not None
 
 
 def test_a_long_good_run_starts_the_delays_over() -> None:
     policy = RestartPolicy(delays=(0.0, 1.0), stable_seconds=60)
-    assert [policy.next_delay(now) for now in (0.0, 1.0, 100.0)] == [0.0, 1.0, 0.0]
+    assert [policy.died(now) for now in (0.0, 1.0, 100.0)] == [0.0, 1.0, 0.0]
 
 
 def test_a_reserved_port_refuses_clients_until_it_listens() -> None:
@@ -65,6 +74,21 @@ def test_the_private_directory_is_private_and_goes_away() -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
         (path / "file").touch()
     assert not path.exists()
+
+
+def test_what_a_killed_server_left_is_swept_and_what_a_living_one_holds_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = tmp_path / "peregrine-left"
+    left.mkdir(mode=0o700)
+    (left / "lock").touch()
+    (left / "worker.json").touch()
+    foreign = tmp_path / "peregrine-notes"
+    foreign.mkdir()
+    with run_directory() as first, run_directory() as second:
+        assert sorted(tmp_path.iterdir()) == sorted([foreign, first, second])
+    assert [*tmp_path.iterdir()] == [foreign]
 
 
 def test_a_long_temporary_path_does_not_break_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
