@@ -39,6 +39,7 @@ class WorkerConfig:
         stall_seconds: How long a client may leave its answer unread.
         request_timeout: Seconds that a request may take at most; ``None`` for any number.
         overload_status: What LightLLM's paths answer when the queue is full.
+        replay_seconds: How long a request waits for the next engine; 0 has it fail with the one that died.
         ui: Serve ``/ui`` and ``/docs``.
         log_level: Name of the lowest level logged.
         log_format: How the log looks.
@@ -64,6 +65,7 @@ class WorkerConfig:
     stall_seconds: float = 60.0
     request_timeout: float | None = None
     overload_status: Literal[429, 503] = 503
+    replay_seconds: float = 0.0
     ui: bool = True
     log_level: str = "info"
     log_format: LogFormat = "text"

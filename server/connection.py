@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from server.errors import ClientGoneError
+
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Message], Awaitable[None]]
@@ -20,43 +22,61 @@ def _nothing() -> None:
 
 
 class Connection:
-    """One request's connection.
+    """One request's connection, watched from the moment that the request is there.
+
+    Args:
+        request: The message with the whole body.
+        receive: Gives what comes after it: news of the client's leaving.
+        send: Takes the answer.
 
     Attributes:
-        gone: The client has disconnected, or was cut off because it stopped reading.
         stalled: It was gone with more waiting for it than the buffers on the way hold.
     """
 
     __slots__ = (
         "_clock",
+        "_left",
         "_on_close",
         "_on_leave",
         "_receive",
+        "_request",
         "_send",
         "_task",
         "_watcher",
         "blocked_since",
-        "gone",
         "stalled",
     )
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, request: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        self._request: Mapping[str, Any] | None = request
         self._receive = receive
         self._send = send
         self._task = asyncio.current_task()
-        self._clock = asyncio.get_running_loop().time
-        self._watcher: asyncio.Task[None] | None = None
+        loop = asyncio.get_running_loop()
+        self._clock = loop.time
+        self._left = asyncio.Event()
         self._on_leave: Callable[[], None] = _nothing
         self._on_close: Callable[[], None] = _nothing
         self.blocked_since: float | None = None
-        self.gone = False
         self.stalled = False
+        self._watcher = loop.create_task(self._watch())
+
+    @property
+    def gone(self) -> bool:
+        """The client has disconnected, or was cut off because it stopped reading."""
+        return self._left.is_set()
+
+    def check(self) -> None:
+        """Before anything is begun for the client: see whether it is still there.
+
+        Raises:
+            ClientGoneError: It is not.
+        """
+        if self.gone:
+            raise ClientGoneError
 
     def hold(self, on_leave: Callable[[], None], on_close: Callable[[], None]) -> None:
         """Tie something to the connection that has to be freed however the answer ends.
-
-        The request body has to be read before: whoever watches for the client's leaving takes every further
-        message.
 
         Args:
             on_leave: Called once when the client goes away; at once if it has gone.
@@ -65,8 +85,14 @@ class Connection:
         self._on_leave, self._on_close = on_leave, on_close
         if self.gone:
             on_leave()
-        else:
-            self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    async def receive(self) -> Mapping[str, Any]:
+        """The application's ``receive``: the request, and then the client's leaving."""
+        request, self._request = self._request, None
+        if request is not None:
+            return request
+        await self._left.wait()
+        return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
         """Pass ``message`` on, keeping the time since when the client has not taken it."""
@@ -82,8 +108,7 @@ class Connection:
 
     def close(self) -> None:
         """The request is over."""
-        if self._watcher is not None:
-            self._watcher.cancel()
+        self._watcher.cancel()
         self._on_close()
 
     async def _watch(self) -> None:
@@ -93,12 +118,15 @@ class Connection:
 
     def _leave(self) -> None:
         if not self.gone:
-            self.gone, self.stalled = True, self.blocked_since is not None
+            self._left.set()
+            self.stalled = self.blocked_since is not None
             self._on_leave()
 
 
 class ConnectionMiddleware:
     """ASGI layer: gives each request its ``Connection`` and cuts off clients that stopped reading.
+
+    Inside the layer that reads the bodies: the first message that it gets has to be the whole request.
 
     Args:
         app: The application.
@@ -120,11 +148,11 @@ class ConnectionMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        connection = Connection(receive, send)
+        connection = Connection(await receive(), receive, send)
         scope[SCOPE_KEY] = connection
         self._open.add(connection)
         try:
-            await self._app(scope, receive, connection.send)
+            await self._app(scope, connection.receive, connection.send)
         finally:
             self._open.discard(connection)
             connection.close()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import math
-import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -14,11 +12,9 @@ import zmq
 
 from runtime.limits import EngineLimits
 from runtime.messages import (
-    TIME_IS_UP,
     Abort,
     AddRequest,
     Rejected,
-    RejectReason,
     StatsQuery,
     StatsReply,
     StepOutputs,
@@ -29,14 +25,13 @@ from runtime.messages import (
 from runtime.request import FinishReason, SamplingParams
 from runtime.stats import EngineStats
 from server.engine_link import EngineLink
+from server.engine_messages import add_request, refusal
 from server.errors import (
-    InvalidRequestError,
-    QueueFullError,
-    RefusedError,
     ServerError,
-    TimeIsUpError,
     UnavailableError,
 )
+from server.replay_queue import ReplayQueue
+from server.replayed_stream import ReplayedStream
 from server.request_context import current
 from server.request_stream import RequestStream
 
@@ -55,22 +50,30 @@ RECENT_SECONDS = 1.0
 class EngineClient:
     """Sends requests to the engine and spreads what comes back over ``RequestStream`` objects.
 
-    Survives the engine: what is open when it dies fails at once, and a new engine at the same endpoint is
-    greeted by itself. All methods have to be called on the loop that ``start`` ran on.
+    Survives the engine: a new engine at the same endpoint is greeted by itself. What is open when one dies fails at
+    once or, with ``replay_seconds``, is run again by the next one without its reader noticing more than a pause;
+    what comes meanwhile waits. All methods have to be called on the loop that ``start`` ran on.
 
     Args:
         socket_path: Filesystem path of the engine's endpoint.
+        replay_seconds: How long a request waits for a new engine; 0 has it fail at once.
+        stopping: Says that there will be no new engine.
 
     Attributes:
         on_step: Called with the number of outputs in each step's message, unless there are none.
+        on_replay: Called for each request that is run again.
     """
 
-    def __init__(self, socket_path: str) -> None:
+    def __init__(
+        self, socket_path: str, replay_seconds: float = 0.0, stopping: Callable[[], bool] = lambda: False
+    ) -> None:
         self.on_step: Callable[[int], None] = lambda _: None
+        self.on_replay: Callable[[], None] = lambda: None
         self._socket_path = socket_path
         self._link: EngineLink | None = None
         self._ids = itertools.count(1)
         self._streams: dict[int, RequestStream] = {}
+        self._queue = ReplayQueue(replay_seconds, submit=self._resubmit, give_up=self._give_up, hopeless=stopping)
         self._queries: dict[int, asyncio.Future[EngineStats]] = {}
         self._limits: EngineLimits | None = None
         self._boot_id = ""
@@ -101,7 +104,7 @@ class EngineClient:
 
     @property
     def open_requests(self) -> int:
-        """Requests of this worker that the engine is working on."""
+        """Requests of this worker that the engine is working on, or is to work on once it is there."""
         return len(self._streams)
 
     async def start(self, timeout: float = START_SECONDS) -> None:  # noqa: ASYNC109 - the caller's start-up deadline
@@ -118,6 +121,7 @@ class EngineClient:
     async def close(self) -> None:
         """Disconnect and fail whatever is still open."""
         if self._link is not None:
+            self._queue.close()
             self._lose("the server is shutting down")
             self._link.close()
             self._link = None
@@ -131,16 +135,28 @@ class EngineClient:
             prompt: Token ids.
             sampling: Of all samples.
             samples: Independent outputs.
-            counted: ``on_step`` is told of its outputs.
+            counted: ``on_step`` is told of its outputs; a request that is not counted asks after this engine, and
+                never waits for another one.
 
         Raises:
-            UnavailableError: The engine is not connected.
+            UnavailableError: The engine is not connected, or too many requests wait for it to be.
             TimeIsUpError: There is no time left for the request.
         """
         request_id = next(self._ids)
-        self._send(self._add_request(request_id, prompt, sampling, samples))
+        message = add_request(request_id, prompt, sampling, samples)
         deadline = current().deadline
-        stream = RequestStream(request_id, samples, self._abort, counted=counted, deadline=deadline)
+        stream: RequestStream
+        if counted and self._queue.on:
+            stream = ReplayedStream(message, deadline, self._abort)
+            if self.ready:
+                self._send(message)
+            elif len(self._queue) < self.limits.max_queued:
+                self._queue.add(stream)
+            else:
+                raise UnavailableError("the engine is restarting and its queue is full", RETRY_AFTER_LOSS)
+        else:
+            self._send(message)
+            stream = RequestStream(request_id, samples, self._abort, counted=counted, deadline=deadline)
         self._streams[request_id] = stream
         return stream
 
@@ -184,31 +200,20 @@ class EngineClient:
         except zmq.Again:
             raise UnavailableError("the engine cannot be reached", RETRY_AFTER_LOSS) from None
 
-    @staticmethod
-    def _add_request(request_id: int, prompt: list[int], sampling: SamplingParams, samples: int) -> AddRequest:
-        """The message, with what the HTTP request brought besides its body.
-
-        Raises:
-            TimeIsUpError: There is no time left for it.
-        """
-        context = current()
-        seconds = 0.0
-        if context.deadline < math.inf:
-            seconds = context.deadline - time.monotonic()
-            if seconds <= 0:
-                raise TimeIsUpError(TIME_IS_UP)
-        return AddRequest(
-            request_id, prompt, sampling, samples, context.salt, context.tenant, context.priority, seconds
-        )
-
     def _abort(self, request_id: int, sample: int) -> None:
         stream = self._streams.get(request_id)
         if stream is None:
             return
-        if sample < 0 or stream.finished:
-            del self._streams[request_id]
         with suppress(UnavailableError):
             self._send(Abort(request_id, sample))
+        if sample < 0 or stream.finished:
+            self._forget(request_id)
+
+    def _forget(self, request_id: int) -> RequestStream | None:
+        """A request has ended; returns its stream, unless that had ended before."""
+        stream = self._streams.pop(request_id, None)
+        self._queue.settle(request_id)
+        return stream
 
     def _handle(self, message: ToWorker) -> None:
         self._last_message = self._loop.time()
@@ -216,9 +221,8 @@ class EngineClient:
             case StepOutputs(outputs=outputs):
                 self._spread(outputs)
             case Rejected(request_id=request_id):
-                stream = self._streams.pop(request_id, None)
-                if stream is not None:
-                    stream.fail(_refusal(message))
+                if (stream := self._forget(request_id)) is not None:
+                    stream.fail(refusal(message))
             case StatsReply(query_id=query_id, stats=stats):
                 future = self._queries.get(query_id)
                 if future is not None and not future.done():
@@ -228,6 +232,7 @@ class EngineClient:
                     self._lose("the engine was restarted; try again")
                 self._boot_id, self._limits = boot_id, limits
                 self._welcomed.set()
+                self._queue.flush()
 
     def _spread(self, outputs: list[TokenOutput]) -> None:
         counted = 0
@@ -235,39 +240,49 @@ class EngineClient:
             if output.finish not in (FinishReason.ABORT, FinishReason.ERROR):
                 self._last_output = self._last_message
             stream = self._streams.get(output.request_id)
-            counted += stream is None or stream.counted
             if stream is None:
+                counted += 1
                 continue
-            stream.put(output)
+            new = stream.put(output)
+            counted += new and stream.counted
             if stream.finished:
-                del self._streams[output.request_id]
+                self._forget(output.request_id)
+            elif new and output.request_id == self._queue.suspect:
+                self._queue.settle(output.request_id)
         if counted:
             self.on_step(counted)
 
     def _on_loss(self) -> None:
-        if self.ready:
-            logger.warning("the engine has gone; requests lost: %d", len(self._streams))
+        was_ready, before = self.ready, len(self._streams)
         self._lose("the engine stopped; try again")
+        if was_ready:
+            kept = len(self._streams)
+            logger.warning("the engine has gone; requests lost: %d, kept: %d", before - kept, kept)
 
     def _lose(self, message: str) -> None:
-        """Fail everything open: its engine process is gone."""
+        """Fail everything open that the next engine cannot take over: its engine process is gone."""
         self._welcomed.clear()
-        streams, self._streams = self._streams, {}
-        for stream in streams.values():
-            stream.fail(UnavailableError(message, RETRY_AFTER_LOSS))
+        for request_id, stream in [*self._streams.items()]:
+            if not (isinstance(stream, ReplayedStream) and self._queue.lose(stream)):
+                del self._streams[request_id]
+                stream.fail(UnavailableError(message, RETRY_AFTER_LOSS))
         for future in self._queries.values():
             if not future.done():
                 future.set_exception(UnavailableError(message, RETRY_AFTER_LOSS))
 
+    def _resubmit(self, stream: ReplayedStream) -> None:
+        """Give the engine a request that has waited for it."""
+        try:
+            for message in stream.messages():
+                self._send(message)
+        except UnavailableError as error:
+            self._forget(stream.request_id)
+            stream.fail(error)
+        else:
+            if stream.losses:
+                self.on_replay()
 
-def _refusal(rejected: Rejected) -> ServerError:
-    if rejected.reason is RejectReason.INVALID:
-        return InvalidRequestError(rejected.message, "request_too_large")
-    if rejected.reason is RejectReason.CONSTRAINT:
-        return InvalidRequestError(rejected.message, "invalid_constraint")
-    if rejected.reason is RejectReason.EXPIRED:
-        return TimeIsUpError(rejected.message)
-    if rejected.reason is RejectReason.QUARANTINED:
-        return InvalidRequestError(rejected.message, "request_quarantined")
-    kind = QueueFullError if rejected.reason is RejectReason.QUEUE_FULL else RefusedError
-    return kind(rejected.message, max(1, rejected.retry_after))
+    def _give_up(self, stream: ReplayedStream) -> None:
+        """Fail a request that no engine came for."""
+        self._forget(stream.request_id)
+        stream.fail(UnavailableError("no engine could take the request in time; try again", RETRY_AFTER_LOSS))

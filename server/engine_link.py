@@ -88,9 +88,9 @@ class EngineLink:
 
     def _look(self) -> None:
         """Look without being told, in case a change was missed."""
+        self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
         self._read_monitor()
         self._read_socket()
-        self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
 
     def _read_monitor(self) -> None:
         if self._closed or not cast("int", self._monitor.get(zmq.EVENTS)) & zmq.POLLIN:
@@ -100,8 +100,8 @@ class EngineLink:
         # NOTE: a new socket, because this one would deliver what was sent in vain to the engine's successor.
         # ZeroMQ's own remedy, IMMEDIATE, drops incoming messages as well when the connection breaks.
         self._disconnect()
-        self._connect()
         self._on_loss()
+        self._connect()
 
     def _read_socket(self) -> None:
         while not self._closed:

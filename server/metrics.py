@@ -71,6 +71,7 @@ class FrontMetrics:
         self._count = self._counter("lightllm_request_count", "Requests tokenized")
         self._success = self._counter("lightllm_request_success", "Requests answered in full")
         self._failure = self._counter("lightllm_request_failure", "Requests answered with an error")
+        self._replays = self._counter("peregrine_request_replays", "Requests run again by another engine")
         self._total = self._duration("duration", "Seconds from arrival to the last token")
         self._validation = self._duration("validation_duration", "Seconds to parse, check and tokenize")
         self._inference = self._duration("inference_duration", "Seconds in the engine")
@@ -127,6 +128,10 @@ class FrontMetrics:
         self._failure.inc()
         if isinstance(error, UnavailableError | TimeIsUpError):
             self._vllm_rejections.labels(self._model_name, error.reason).inc()
+
+    def replay(self) -> None:
+        """A request whose engine has died was given to another one."""
+        self._replays.inc()
 
     def step(self, outputs: int) -> None:
         """One step brought ``outputs`` tokens for this worker."""

@@ -53,14 +53,19 @@ class RequestStream:
         """Whether nothing more will come."""
         return not self._open
 
-    def put(self, output: TokenOutput) -> None:
-        """Add one output; what comes for a sample after its end or its cancellation is dropped."""
+    def put(self, output: TokenOutput) -> bool:
+        """Add one output; what comes for a sample after its end or its cancellation is dropped.
+
+        Returns:
+            Whether it was added.
+        """
         if output.sample not in self._open:
-            return
+            return False
         if output.finish is not FinishReason.NONE:
             self._open.discard(output.sample)
         self._outputs.append(output)
         self._ready.set()
+        return True
 
     def fail(self, error: Exception) -> None:
         """End all samples; the reader gets what has come so far, then ``error``."""

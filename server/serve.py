@@ -144,6 +144,7 @@ def supervisor_config(arguments: argparse.Namespace, bundle: Path, access: Acces
         stall_seconds=arguments.write_stall_seconds,
         request_timeout=arguments.request_timeout,
         overload_status=arguments.overload_status,
+        replay_seconds=arguments.replay_seconds if arguments.replay else 0.0,
         ui=not arguments.disable_ui,
         log_level=arguments.log_level,
         log_format=arguments.log_format,

@@ -130,6 +130,18 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--verify_bundle", action="store_true", help="check every digest at start")
     group.add_argument("--drain_seconds", type=real(0, 86400), default=50.0, metavar="S")
     group.add_argument("--engine_failure", choices=("restart", "exit"), default="restart")
+    group.add_argument(
+        "--replay",
+        action="store_true",
+        help="run requests again whose engine died, and have new ones wait for the next",
+    )
+    group.add_argument(
+        "--replay_seconds",
+        type=real(0.1, 86400),
+        default=30.0,
+        metavar="S",
+        help="how long a request waits for the next engine (default: 30)",
+    )
 
 
 def number(low: int, high: int) -> Callable[[str], int]:

@@ -91,11 +91,12 @@ async def start_services(
     rules = RequestRules.from_environ(environ)
     codec = TextCodec.load(bundle)
     template, head = _load_template(bundle)
-    client = EngineClient(config.engine_socket)
+    client = EngineClient(config.engine_socket, config.replay_seconds, draining)
     await client.start()
     metrics = FrontMetrics(client.limits.max_request_tokens, config.model_name)
     client.on_step = metrics.step
     observer = Observers([metrics, *observers]) if observers else metrics
+    client.on_replay = metrics.replay
     checker = ConstraintChecker()
     texts = TokenTexts(codec.tokenizer)
     parser = RequestParser(

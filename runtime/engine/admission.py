@@ -84,6 +84,8 @@ class Admission:
         problem = "the request id is in use" if known else self._problem(request)
         if problem:
             return Rejected(request.request_id, RejectReason.INVALID, problem)
+        if request.admitted:
+            return None
         return self._tenant_is_full(request) or self._server_is_full(request)
 
     def _problem(self, request: AddRequest) -> str:

@@ -30,6 +30,7 @@ class AddRequest(_Message, tag=2):
         tenant: Who pays: limits and fair shares are counted by it.
         priority: Larger ones are served first.
         seconds_left: Until nobody wants the answer any more; 0 for no such time.
+        admitted: An engine that has died since had taken it: it is not turned away for lack of room.
     """
 
     request_id: int
@@ -40,6 +41,7 @@ class AddRequest(_Message, tag=2):
     tenant: str = NOBODY
     priority: int = 0
     seconds_left: float = 0.0
+    admitted: bool = False
 
 
 class Abort(_Message, tag=3):

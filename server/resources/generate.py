@@ -38,8 +38,9 @@ class GenerateResource(Resource):
         valid, streaming = await services.format.parse(await self._body(request), streaming=self._streaming)
         seconds = time.perf_counter() - arrived
         services.metrics.validated(seconds)
-        generation = services.generator.start(valid, seconds)
         connection: Connection = request.scope[SCOPE_KEY]
+        connection.check()
+        generation = services.generator.start(valid, seconds)
         connection.hold(generation.cancel, closer((generation,), request))
         self._name_ignored(response, valid.ignored)
         # NOTE: nothing is sent before the engine's first output, so that refusals have their own status.

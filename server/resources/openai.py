@@ -59,6 +59,8 @@ class OpenAIResource(Resource):
         services = self._services()
         seconds = time.perf_counter() - arrived
         services.metrics.validated(seconds)
+        connection: Connection = request.scope[SCOPE_KEY]
+        connection.check()
         call = Call.start(services.generator, requests, seconds)
         log = closer(call.generations, request)
 
@@ -66,7 +68,6 @@ class OpenAIResource(Resource):
             call.close()
             log()
 
-        connection: Connection = request.scope[SCOPE_KEY]
         connection.hold(call.cancel, close)
         writer = writer_of(call)
         # NOTE: nothing is sent before the engine's first output, so that refusals have their own status.

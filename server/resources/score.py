@@ -21,8 +21,9 @@ class ScoreResource(Resource):
         requests, listed = await services.score_parser.parse(await self._body(request))
         seconds = time.perf_counter() - arrived
         services.metrics.validated(seconds)
-        call = services.scorer.start(requests, seconds)
         connection: Connection = request.scope[SCOPE_KEY]
+        connection.check()
+        call = services.scorer.start(requests, seconds)
         connection.hold(call.cancel, closer(call.scores, request))
         scores = await call.wait()
         lengths = [len(valid.prompt) for valid in requests]

@@ -11,6 +11,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -187,8 +188,8 @@ def test_https_is_spoken_and_nothing_else(bundle: Path, certificates: tuple[Path
         status, stream = asked(connection, "/generate_stream", completion(300))
         assert (status, stream.count(b"data:")) == (200, 300)
         connection.close()
-        with pytest.raises((ssl.SSLError, ConnectionError)):
-            asked(https(server, own), "/generate", completion(1))
+        with closing(https(server, own)) as stranger, pytest.raises((ssl.SSLError, ConnectionError)):
+            asked(stranger, "/generate", completion(1))
         with pytest.raises((http.client.HTTPException, ConnectionError)):
             server.request("GET", "/health")
         server.signal(signal.SIGTERM)

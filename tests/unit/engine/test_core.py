@@ -267,3 +267,23 @@ def test_stats_are_of_the_moment_and_zero_when_idle() -> None:
     assert (idle.running, idle.waiting, idle.used_tokens, idle.peak_tokens) == (0, 0, 0, 0)
     assert idle.cached_tokens > 0
     assert idle.generated_tokens_total == 12
+
+
+def test_what_an_engine_had_before_is_not_turned_away_for_a_full_queue() -> None:
+    core = engine(max_queued=1)
+    core.add(ALICE, AddRequest(1, [1], FREE))
+    assert core.add(ALICE, AddRequest(2, [1], FREE)) is not None
+    assert core.add(ALICE, AddRequest(3, [1], FREE, admitted=True)) is None
+
+
+def test_samples_that_nobody_waits_for_do_not_change_the_others() -> None:
+    whole, part = engine(), engine()
+    sampling = SamplingParams(
+        max_new_tokens=4, ignore_eos=True, top_k=-1, seed=5, logit_bias=((41, -99.0), (42, -99.0))
+    )
+    for core in (whole, part):
+        core.add(ALICE, AddRequest(1, [1, 2], sampling, samples=3))
+    part.abort(ALICE, 1, 0)
+    part.abort(ALICE, 1, 2)
+    alone = [(output.token_id, output.logprob) for output in run(part)[ALICE]]
+    assert alone == [(output.token_id, output.logprob) for output in run(whole)[ALICE] if output.sample == 1]
