@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import falcon.asgi
@@ -12,8 +13,9 @@ from falcon.asgi import Request
 from server.body import BodyMiddleware
 from server.config import DEFAULT_BODY_LIMIT
 from server.connection import AsgiApp, ConnectionMiddleware
-from server.drain import leave_when_quiet
+from server.drain import Departure
 from server.error_answers import add_error_answers
+from server.errors import UnavailableError
 from server.exchange import ExchangeMiddleware, Witness, exchange_of
 from server.http_metrics import CountExchanges
 from server.request_context import ContextMiddleware, current
@@ -33,8 +35,7 @@ class Application:
         tgi: LightLLM's paths speak TGI's format.
         log_prompts: Write request bodies into the log.
         guard: Puts what keeps strangers out in front of an application.
-        draining: Says whether this process is to stop.
-        leave: Called once it is to stop and has nothing left to answer.
+        departure: How this process ends; ``None`` where that is others' business.
         witnesses: Are told of each request and its answer, besides the metrics.
     """
 
@@ -49,17 +50,17 @@ class Application:
         tgi: bool = False,
         log_prompts: bool = False,
         guard: Callable[[AsgiApp], AsgiApp] = lambda app: app,
-        draining: Callable[[], bool] = lambda: False,
-        leave: Callable[[], None] = lambda: None,
+        departure: Departure | None = None,
         witnesses: Sequence[Witness] = (),
     ) -> None:
         self._start = start
-        self._draining, self._leave = draining, leave
+        self._departure = departure
         self._services: Services | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._falcon = falcon.asgi.App(middleware=[self])
         self._add_routes(ui, tgi)
-        self._connections = ConnectionMiddleware(self._falcon, stall_seconds)
+        departing = departure.announced if departure is not None else lambda: False
+        self._connections = ConnectionMiddleware(self._falcon, stall_seconds, departing)
         bodies = BodyMiddleware(self._connections, max_body_bytes, logged=log_prompts)
         # NOTE: around the bodies, since a request's time runs while its body comes.
         context = ContextMiddleware(guard(bodies), request_timeout)
@@ -90,8 +91,10 @@ class Application:
         """Called by Falcon when the worker starts."""
         self._services = await self._start()
         loop, connections = asyncio.get_running_loop(), self._connections
-        watch = leave_when_quiet(self._draining, lambda: connections.open_requests, self._leave)
-        self._tasks = [loop.create_task(connections.sweep_forever()), loop.create_task(watch)]
+        self._tasks = [loop.create_task(connections.sweep_forever())]
+        if self._departure is not None:
+            watch = self._departure.leave_when_quiet(lambda: connections.open_requests, self._note_counts)
+            self._tasks.append(loop.create_task(watch))
 
     async def process_shutdown(self, _scope: Any, _event: Any) -> None:
         """Called by Falcon when the worker stops in good order."""
@@ -103,6 +106,11 @@ class Application:
     async def process_resource(self, request: Request, _response: Any, _resource: Any, _params: Any) -> None:
         """Called by Falcon when it knows who answers."""
         exchange_of(request.scope).route = request.uri_template or ""
+
+    async def _note_counts(self) -> None:
+        """Have what the engine counted outlast it."""
+        with suppress(UnavailableError):
+            await self.services().engine_stats()
 
     def _add_routes(self, ui: bool, tgi: bool) -> None:
         for route in routes(self.services, ui=ui, tgi=tgi):

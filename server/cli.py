@@ -14,6 +14,8 @@ USAGE = """usage: peregrine COMMAND ...
   models    list the model recipes
   inspect   show what an engine bundle is
   verify    check an engine bundle
+  control   give a running server a command: status, swap, drain, resume, stop
+  health    ask a server whether it is well, for health checks
   doctor    say what this machine can run, and why not the rest
 
 peregrine COMMAND --help tells more.
@@ -32,6 +34,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         from build_engine.cli import main as build
 
         return build(arguments)
+    if command == "control":
+        from server.control_command import main as control
+
+        return control(arguments[1:])
+    if command == "health":
+        from server.health_command import main as health
+
+        return health(arguments[1:])
     if command == "doctor":
         from server.doctor import main as doctor
 
@@ -41,3 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     sys.stderr.write(f"{USAGE}\nperegrine: error: {command or 'no command'} is not a command\n")
     return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

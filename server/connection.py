@@ -28,13 +28,16 @@ class Connection:
         request: The message with the whole body.
         receive: Gives what comes after it: news of the client's leaving.
         send: Takes the answer.
+        departing: Says whether the client is to be told that the connection closes.
 
     Attributes:
         stalled: It was gone with more waiting for it than the buffers on the way hold.
+        close_announced: The answer says that it is the connection's last.
     """
 
     __slots__ = (
         "_clock",
+        "_departing",
         "_left",
         "_on_close",
         "_on_leave",
@@ -44,13 +47,15 @@ class Connection:
         "_task",
         "_watcher",
         "blocked_since",
+        "close_announced",
         "stalled",
     )
 
-    def __init__(self, request: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    def __init__(self, request: Mapping[str, Any], receive: Receive, send: Send, departing: Callable[[], bool]) -> None:
         self._request: Mapping[str, Any] | None = request
         self._receive = receive
         self._send = send
+        self._departing = departing
         self._task = asyncio.current_task()
         loop = asyncio.get_running_loop()
         self._clock = loop.time
@@ -59,6 +64,7 @@ class Connection:
         self._on_close: Callable[[], None] = _nothing
         self.blocked_since: float | None = None
         self.stalled = False
+        self.close_announced = False
         self._watcher = loop.create_task(self._watch())
 
     @property
@@ -96,6 +102,9 @@ class Connection:
 
     async def send(self, message: Message) -> None:
         """Pass ``message`` on, keeping the time since when the client has not taken it."""
+        if message["type"] == "http.response.start" and self._departing():
+            self.close_announced = True
+            message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
         self.blocked_since = self._clock()
         await self._send(message)
         self.blocked_since = None
@@ -131,10 +140,12 @@ class ConnectionMiddleware:
     Args:
         app: The application.
         stall_seconds: How long a client may leave a part of its answer unread.
+        departing: Says whether clients are to be told that their connections close.
     """
 
-    def __init__(self, app: AsgiApp, stall_seconds: float) -> None:
+    def __init__(self, app: AsgiApp, stall_seconds: float, departing: Callable[[], bool] = lambda: False) -> None:
         self._app = app
+        self._departing = departing
         self._stall_seconds = stall_seconds
         self._open: set[Connection] = set()
 
@@ -148,7 +159,7 @@ class ConnectionMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        connection = Connection(await receive(), receive, send)
+        connection = Connection(await receive(), receive, send, self._departing)
         scope[SCOPE_KEY] = connection
         self._open.add(connection)
         try:
@@ -156,6 +167,9 @@ class ConnectionMiddleware:
         finally:
             self._open.discard(connection)
             connection.close()
+        if connection.close_announced:
+            # NOTE: gunicorn keeps a connection whatever the header says; it closes when an answered request fails.
+            raise ConnectionAbortedError("the answer said that the connection closes")
 
     def sweep(self) -> None:
         """Cut off the clients that have not read for too long."""

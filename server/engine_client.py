@@ -103,6 +103,11 @@ class EngineClient:
         return self._welcomed.is_set()
 
     @property
+    def boot_id(self) -> str:
+        """Names the life of the engine that was heard of last; empty before the first."""
+        return self._boot_id
+
+    @property
     def open_requests(self) -> int:
         """Requests of this worker that the engine is working on, or is to work on once it is there."""
         return len(self._streams)

@@ -36,6 +36,7 @@ class EngineProcess:
         summary: Lines for the operator.
         task: What it does, for the operator.
         hung: Seconds without a sign of life after which it was killed; 0 while it was not.
+        capacity: Tokens that its KV cache has room for; 0 where that is not known.
     """
 
     def __init__(self, process: Process) -> None:
@@ -44,6 +45,7 @@ class EngineProcess:
         self._guard: asyncio.Task[None] | None = None  # kept, so that it is not collected
         self.summary: list[str] = []
         self.task = ""
+        self.capacity = 0
 
     @classmethod
     async def start(cls, config: EngineConfig, command: Sequence[str] = ENGINE_COMMAND) -> EngineProcess:
@@ -64,7 +66,13 @@ class EngineProcess:
         engine._guard = asyncio.create_task(engine._watch(box_path(config.socket)))
         engine.summary = ready.summary
         engine.task = "scores" if ready.limits is not None and ready.limits.scores else "text generation"
+        engine.capacity = ready.limits.max_total_tokens if ready.limits is not None else 0
         return engine
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
 
     async def wait(self) -> int:
         """Wait for its end and return its exit status."""

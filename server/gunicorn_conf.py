@@ -31,7 +31,7 @@ timeout = _config.timeout
 graceful_timeout = _config.graceful_timeout
 keepalive = _config.keepalive
 
-worker_class = "asgi"
+worker_class = "server.gunicorn_worker.PatientWorker"
 asgi_loop = "auto"
 asgi_lifespan = "on"
 asgi_disconnect_grace_period = 3
@@ -71,17 +71,13 @@ def pre_fork(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001 - gunicor
 
 
 def post_fork(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001
-    """Leave no worker behind, however gunicorn's master ends."""
+    """Leave no worker behind, however gunicorn's master ends; let the application see its worker."""
     die_with_parent(worker.supervised_by, signal.SIGKILL)
+    from server.worker import remember_worker
+
+    remember_worker(worker)
 
 
 def child_exit(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001
     """Take a worker's open requests out of the gauges; its counters stay, so that sums never fall."""
     mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
-
-
-def post_worker_init(worker: Worker) -> None:
-    """Let the application see whether its worker is to stop."""
-    from server.worker import remember_worker
-
-    remember_worker(worker)

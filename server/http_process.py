@@ -17,7 +17,6 @@ from server.errors import StartError
 from server.tether import tethered
 
 COMMAND = [sys.executable, "-m", "gunicorn", "-c", "python:server.gunicorn_conf", "server.worker:create_app()"]
-METRICS_DIRECTORY = "metrics"
 
 
 class HttpProcess:
@@ -27,11 +26,12 @@ class HttpProcess:
         self._process = process
 
     @classmethod
-    async def start(cls, run_directory: Path, listener: socket, config: HttpConfig) -> HttpProcess:
+    async def start(cls, directory: Path, metrics: Path, listener: socket, config: HttpConfig) -> HttpProcess:
         """Start gunicorn on ``listener`` and wait until a worker serves.
 
         Args:
-            run_directory: The private directory, with the workers' configuration in it.
+            directory: The generation's private directory, with the workers' configuration and phase in it.
+            metrics: Directory in which the workers of all generations count.
             listener: The listening socket; gunicorn gets a copy.
             config: gunicorn's settings; its descriptors are filled in here.
 
@@ -41,10 +41,10 @@ class HttpProcess:
         ready, ready_for_workers = os.pipe()
         try:
             inherited = (listener.fileno(), ready_for_workers)
-            write_config(run_directory, replace(config, listener=inherited[0], ready=inherited[1]))
+            write_config(directory, replace(config, listener=inherited[0], ready=inherited[1]))
             process = await asyncio.create_subprocess_exec(
                 *tethered(COMMAND),
-                env=_environment(run_directory),
+                env=_environment(directory, metrics),
                 pass_fds=inherited,
                 start_new_session=True,
             )
@@ -58,12 +58,17 @@ class HttpProcess:
             raise
         return http
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     async def wait(self) -> int:
         """Wait for its end and return its exit status."""
         return await self._process.wait()
 
     def drain(self) -> None:
-        """Close the port, finish what is being answered, exit."""
+        """Accept no more connections, finish what is being answered, exit."""
         with suppress(ProcessLookupError):
             self._process.terminate()
 
@@ -87,13 +92,11 @@ class HttpProcess:
             transport.close()
 
 
-def _environment(run_directory: Path) -> dict[str, str]:
-    metrics = run_directory / METRICS_DIRECTORY
-    metrics.mkdir(exist_ok=True)
+def _environment(directory: Path, metrics: Path) -> dict[str, str]:
     # NOTE: the user's gunicorn settings and socket-passing variables would override what is decided here.
     dropped = {"GUNICORN_CMD_ARGS", "GUNICORN_FD", "GUNICORN_PID", "LISTEN_FDS", "LISTEN_PID"}
     return {name: value for name, value in os.environ.items() if name not in dropped} | {
-        RUN_DIRECTORY_VARIABLE: str(run_directory),
+        RUN_DIRECTORY_VARIABLE: str(directory),
         "PROMETHEUS_MULTIPROC_DIR": str(metrics),
         "TOKENIZERS_PARALLELISM": "false",
     }

@@ -1,4 +1,8 @@
-"""The private directory of one running server: sockets, configuration, metrics files."""
+"""The private directory of one running server: sockets, configuration, metrics files.
+
+Its ``metrics`` are all generations', so that what is counted survives a swap. The rest of a generation has a directory
+of its own in it.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ENGINE_SOCKET = "engine.sock"
+CONTROL_SOCKET = "control.sock"
+METRICS_DIRECTORY = "metrics"
+PREFIX = "peregrine-"
 MAX_SOCKET_PATH = 100
 """Bytes of a socket's path that every system takes."""
 
-_PREFIX = "peregrine-"
 _LOCK = "lock"
 
 
@@ -27,6 +33,7 @@ def run_directory() -> Iterator[Path]:
     path, lock = _make()
     try:
         _sweep(path.parent)
+        (path / METRICS_DIRECTORY).mkdir()
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
@@ -34,10 +41,10 @@ def run_directory() -> Iterator[Path]:
 
 
 def _make() -> tuple[Path, int]:
-    path = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    if len(bytes(path / ENGINE_SOCKET)) > MAX_SOCKET_PATH:
+    path = Path(tempfile.mkdtemp(prefix=PREFIX))
+    if len(bytes(path / "generation-1000000" / ENGINE_SOCKET)) > MAX_SOCKET_PATH:
         path.rmdir()
-        path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp"))
+        path = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))
     # NOTE: it gets its name when it is locked, so that nobody can take it for one that was left behind.
     lock = os.open(path / f".{_LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
@@ -47,7 +54,7 @@ def _make() -> tuple[Path, int]:
 
 def _sweep(folder: Path) -> None:
     """Remove this user's directories in ``folder`` whose servers have died."""
-    for lock in folder.glob(f"{_PREFIX}*/{_LOCK}"):
+    for lock in folder.glob(f"{PREFIX}*/{_LOCK}"):
         with suppress(OSError):
             handle = os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -29,7 +30,8 @@ from server.logs import announce, announce_as
 from server.opening_flags import check_opening_flags
 from server.reward_flag import check_reward_flag, check_reward_flag_of_script
 from server.serve_flags import serve_parser
-from server.supervisor import CANNOT_START, Supervisor, SupervisorConfig
+from server.supervisor import CANNOT_START, Supervisor
+from server.supervisor_config import SupervisorConfig
 from server.tether import tethered
 from server.tracing import settings as tracing_settings
 
@@ -42,20 +44,39 @@ GRACE_SECONDS = 5
 
 def main(argv: Sequence[str], prog: str) -> int:
     """Serve; returns the exit status."""
-    arguments = serve_parser(prog).parse_args([_underscored(argument) for argument in argv])
-    announce_as(arguments.log_format)
     try:
-        refuse_unsupported(arguments)
-        access = access_of(arguments, os.environ)
-        bundle = resolve_bundle(arguments)
-        config = supervisor_config(arguments, bundle, access)
-        _announce(arguments, bundle)
+        config = plan(argv, prog)
     except (StartError, BundleError, ValueError) as error:
         sys.stderr.write(f"{prog}: error: {error}\n")
         return CANNOT_START
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return asyncio.run(Supervisor(config).run())
+
+
+def plan(argv: Sequence[str], prog: str, spec: str | None = None) -> SupervisorConfig:
+    """What the command line asks for, its bundle built first where there is none.
+
+    Args:
+        argv: The flags and the model.
+        prog: Name of the program, for its messages.
+        spec: Replaces the model.
+
+    Raises:
+        StartError: The flags contradict each other or the model.
+        BundleError: There is no such bundle, or it cannot be read.
+        ValueError: An environment variable cannot be used.
+    """
+    arguments = serve_parser(prog).parse_args([_underscored(argument) for argument in argv])
+    if spec is not None:
+        arguments.spec, arguments.model_dir = spec, None
+    announce_as(arguments.log_format)
+    refuse_unsupported(arguments)
+    access = access_of(arguments, os.environ)
+    bundle = resolve_bundle(arguments)
+    config = supervisor_config(arguments, bundle, access)
+    _announce(arguments, bundle)
+    return replace(config, arguments=tuple(argv), spec=spec)
 
 
 def refuse_unsupported(arguments: argparse.Namespace) -> None:
@@ -125,7 +146,6 @@ def supervisor_config(arguments: argparse.Namespace, bundle: Path, access: Acces
         step_timeout=arguments.step_timeout,
         verify_bundle=arguments.verify_bundle,
         speculation="off" if arguments.disable_speculation else "prompt_lookup",
-        tenants=tuple(tenant.limits for tenant in access.tenants),
         log_format=arguments.log_format,
     )
     worker = WorkerConfig(
@@ -159,7 +179,7 @@ def supervisor_config(arguments: argparse.Namespace, bundle: Path, access: Acces
         workers=arguments.httpserver_workers or default_workers(len(os.sched_getaffinity(0))),
         timeout=count(os.environ, "LIGHTLMM_GUNICORN_TIME_OUT", 60),
         keepalive=count(os.environ, "LIGHTLMM_GUNICORN_KEEP_ALIVE", 75),
-        graceful_timeout=int(arguments.drain_seconds) + 1 + GRACE_SECONDS,
+        graceful_timeout=int(max(arguments.drain_seconds, arguments.swap_drain_seconds)) + 1 + GRACE_SECONDS,
         log_level="warning" if arguments.log_level == "info" else arguments.log_level,
         log_format=arguments.log_format,
         tls=access.tls,
@@ -173,6 +193,9 @@ def supervisor_config(arguments: argparse.Namespace, bundle: Path, access: Acces
         engine_failure=arguments.engine_failure,
         tenants=access.tenants,
         keys=access.source,
+        drain_delay=arguments.drain_delay,
+        swap_drain_seconds=arguments.swap_drain_seconds,
+        control_socket=arguments.control_socket,
     )
 
 

@@ -29,6 +29,7 @@ def serve_parser(prog: str) -> argparse.ArgumentParser:
     add_access_flags(parser)
     _add_requests(parser)
     _add_engine(parser)
+    _add_end(parser)
     hidden = argparse.SUPPRESS
     parser.add_argument("--executor", choices=("auto", "scripted"), default="auto", help=hidden)
     parser.add_argument("--run_mode", default="normal", help=hidden)
@@ -128,7 +129,6 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         help="replace an engine that hangs for so long, at least 2; 0 never (default: 60)",
     )
     group.add_argument("--verify_bundle", action="store_true", help="check every digest at start")
-    group.add_argument("--drain_seconds", type=real(0, 86400), default=50.0, metavar="S")
     group.add_argument("--engine_failure", choices=("restart", "exit"), default="restart")
     group.add_argument(
         "--replay",
@@ -142,6 +142,20 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="how long a request waits for the next engine (default: 30)",
     )
+
+
+def _add_end(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("ends and swaps")
+
+    def seconds(name: str, default: float, text: str) -> None:
+        group.add_argument(
+            name, type=real(0, 86400), default=default, metavar="S", help=f"{text} (default: {default:g})"
+        )
+
+    seconds("--drain_delay", 0.0, "on SIGTERM, how long to answer while not ready before the port closes")
+    seconds("--drain_seconds", 50.0, "what running requests get after SIGTERM")
+    seconds("--swap_drain_seconds", 600.0, "what running requests get after a swap")
+    group.add_argument("--control_socket", metavar="PATH", help="where commands are taken (default: a private place)")
 
 
 def number(low: int, high: int) -> Callable[[str], int]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.bundle.architecture import ScoreHead
 from runtime.bundle.bundle import GENERATION_CONFIG_FILE
 from runtime.bundle.manifest_file import MANIFEST_FILE, read_manifest
+from runtime.stats import EngineStats
 from server.chat_template import ChatTemplate
 from server.config import WorkerConfig
 from server.constraints import ConstraintChecker
 from server.engine_client import EngineClient
+from server.engine_totals import add_up
 from server.environment import RequestRules
 from server.generate_format import GenerateFormat
 from server.generation import Generator
@@ -33,6 +36,8 @@ from server.token_healing import TokenHealing
 from server.tokenizer import TextCodec
 from server.validation import RequestParser
 
+COUNTS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
@@ -41,6 +46,7 @@ class Services:
     Attributes:
         format: What LightLLM's paths speak.
         draining: Says whether the server is about to stop.
+        counts: Directory in which all workers count; ``None`` if this is the only one.
     """
 
     config: WorkerConfig
@@ -59,6 +65,19 @@ class Services:
     token_texts: TokenTexts
     metrics: FrontMetrics
     draining: Callable[[], bool]
+    counts: Path | None = None
+
+    async def engine_stats(self) -> EngineStats:
+        """The engine's load, and what all engines of this server have counted.
+
+        Raises:
+            UnavailableError: The engine does not answer.
+        """
+        stats = await self.client.stats()
+        if self.counts is not None:
+            with suppress(OSError):  # a full disk is no reason to say nothing
+                return add_up(self.counts, self.client.boot_id, stats)
+        return stats
 
     async def close(self) -> None:
         """Free what is held; open requests end with an error."""
@@ -146,6 +165,7 @@ async def start_services(
         token_texts=texts,
         metrics=metrics,
         draining=draining,
+        counts=Path(environ[COUNTS_VARIABLE]) if COUNTS_VARIABLE in environ else None,
     )
 
 

@@ -1,68 +1,36 @@
-"""The parent of the engine process and of gunicorn: starts them in order, replaces a dead engine, stops both."""
+"""The parent of everything: starts a generation, has it replaced when asked, ends all when told."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
-import sys
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+import time
 from pathlib import Path
 from socket import socket
-from typing import Literal
+from typing import Any
 
-import msgspec
-
-from runtime.config import EngineConfig
-from server.access.key_ring import publish
-from server.access.key_source import KeySource
-from server.access.tenant import Tenant
-from server.config import HttpConfig, WorkerConfig, write_config
-from server.engine_process import ENGINE_COMMAND, EngineProcess
+from server.control import control_socket
+from server.control_protocol import ControlAnswer, ControlRequest
 from server.errors import StartError
-from server.http_process import HttpProcess
-from server.listener import allow_many_connections, listen, reserve, url
-from server.logs import announce
-from server.restarts import RestartPolicy
-from server.run_directory import ENGINE_SOCKET, run_directory
+from server.generations import Generations
+from server.instance import Instance
+from server.listener import allow_many_connections, reserve, url
+from server.operator import complain, say
+from server.phase import Phase
+from server.run_directory import CONTROL_SOCKET, run_directory
+from server.service_manager import ServiceManager
+from server.supervisor_config import SupervisorConfig
+from server.tasks import cancel
 
 QUICK_DRAIN_SECONDS = 5.0
 """Time that running requests get after SIGINT."""
 
-STOP_SECONDS = 5.0
-"""Time that a process gets to exit once it has nothing left to do."""
-
 FAILED = 1
 CANNOT_START = 2
 
-_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _QUICK_SIGNALS = (signal.SIGINT, signal.SIGQUIT)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SupervisorConfig:
-    """What to run.
-
-    Attributes:
-        engine: The engine's configuration; its socket is filled in here.
-        worker: The HTTP workers' configuration; its socket is filled in here.
-        http: gunicorn's configuration; its descriptors are filled in here.
-        engine_failure: Whether a dead engine is replaced or ends the server.
-        engine_command: Program of the engine.
-        tenants: Who has a key; with none, everybody is let in.
-        keys: To read them again from.
-    """
-
-    host: str
-    port: int
-    engine: EngineConfig
-    worker: WorkerConfig
-    http: HttpConfig
-    engine_failure: Literal["restart", "exit"] = "restart"
-    engine_command: Sequence[str] = ENGINE_COMMAND
-    tenants: tuple[Tenant, ...] = ()
-    keys: KeySource = field(default_factory=KeySource)
 
 
 class Supervisor:
@@ -70,9 +38,13 @@ class Supervisor:
 
     def __init__(self, config: SupervisorConfig) -> None:
         self._config = config
+        self._manager = ServiceManager()
         self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
-        self._engine: EngineProcess | None = None
-        self._http: HttpProcess | None = None
+        self._lost = asyncio.Event()
+        self._generations: Generations | None = None
+        self._swap: asyncio.Task[ControlAnswer] | None = None
+        self._url = ""
+        self._started = time.monotonic()
 
     async def run(self) -> int:
         """Serve until a signal or a failure.
@@ -83,122 +55,135 @@ class Supervisor:
         """
         config = self._config
         allow_many_connections()
-        for number in _SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(number, self._signals.put_nowait, number)
+        loop = asyncio.get_running_loop()
+        for number in _STOP_SIGNALS:
+            loop.add_signal_handler(number, self._signals.put_nowait, number)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        watchdog = asyncio.create_task(self._manager.keep_watchdog_quiet())
         try:
             with (
                 run_directory() as directory,
                 reserve(config.host, config.port, config.worker.stall_seconds) as listener,
             ):
-                return await self._supervise(directory, listener)
+                path = Path(config.control_socket or directory / CONTROL_SOCKET)
+                async with control_socket(path, self._obey):
+                    return await self._supervise(directory, listener)
         except StartError as error:
-            _say(f"error: {error}", sys.stderr)
+            complain(str(error))
             return CANNOT_START
+        finally:
+            await cancel(watchdog)
 
     async def _supervise(self, directory: Path, listener: socket) -> int:
+        self._generations = generations = Generations(directory, listener, self._config, self._lost.set)
         signalled = asyncio.create_task(self._signals.get())
-        serving = asyncio.create_task(self._serve(directory, listener))
+        serving = asyncio.create_task(self._serve(generations, listener))
         try:
             await asyncio.wait((signalled, serving), return_when=asyncio.FIRST_COMPLETED)
             if serving.done():
                 return serving.result()
-            await _cancel(serving)
-            return await self._stop(signalled.result())
+            await cancel(serving)
+            return await self._stop(generations, signalled.result())
         finally:
-            await _cancel(signalled)
-            for process in (self._http, self._engine):
-                if process is not None:
-                    await process.kill()
+            await cancel(signalled)
+            await self._give_up_swap()
+            await generations.kill()
 
-    async def _serve(self, directory: Path, listener: socket) -> int:
-        """Start everything and watch it; returns only with a failure."""
-        config = self._config
-        path = str(directory / ENGINE_SOCKET)
-        engine_config = msgspec.structs.replace(config.engine, socket=path)
-        ring = str(publish(config.tenants, directory)) if config.tenants else ""
-        write_config(directory, replace(config.worker, engine_socket=path, key_ring=ring))
-        self._engine = await EngineProcess.start(engine_config, config.engine_command)
-        for line in self._engine.summary:
-            _say(line)
-        listen(listener)
-        self._http = await HttpProcess.start(directory, listener, config.http)
-        _say(f"serving {config.worker.model_name} on {url(listener, config.http.tls)}: {self._engine.task}")
-        # NOTE: the port closes when gunicorn closes it, so no other process may hold it.
-        listener.close()
-        return await self._watch(self._engine, engine_config, self._http)
-
-    async def _watch(self, engine: EngineProcess, engine_config: EngineConfig, http: HttpProcess) -> int:
-        engine_lost = asyncio.create_task(self._keep_engine(engine, engine_config))
-        http_ended = asyncio.create_task(http.wait())
-        try:
-            await asyncio.wait((engine_lost, http_ended), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await _cancel(engine_lost)
-            await _cancel(http_ended)
-        if not http_ended.cancelled():
-            _say(f"error: the HTTP server ended with status {http_ended.result()}", sys.stderr)
+    async def _serve(self, generations: Generations, listener: socket) -> int:
+        """Start and watch; returns only with a failure."""
+        instance = await generations.start()
+        self._url = url(listener, self._config.http.tls)
+        self._greet(instance)
+        await self._lost.wait()
         return FAILED
 
-    async def _keep_engine(self, engine: EngineProcess, config: EngineConfig) -> None:
-        """Replace the engine whenever it dies; returns when there is none to be had."""
-        policy = RestartPolicy()
-        loop = asyncio.get_running_loop()
-        while True:
-            status = await engine.wait()
-            hung = f" after it had hung for {engine.hung:g} s" if engine.hung else ""
-            _say(f"error: the engine ended with status {status}{hung}", sys.stderr)
-            if self._config.engine_failure == "exit":
-                return
-            started = None
-            delay: float | None = policy.died(loop.time())
-            while started is None:
-                if delay is None:
-                    _say("error: no engine can be started: giving up", sys.stderr)
-                    return
-                await asyncio.sleep(delay)
-                successor = msgspec.structs.replace(config, restarts=config.restarts + 1)
-                try:
-                    started = await EngineProcess.start(successor, self._config.engine_command)
-                except StartError as error:
-                    _say(f"error: {error}", sys.stderr)
-                    delay = policy.refused(loop.time())
-            _say("the engine is back")
-            self._engine, engine, config = started, started, successor
+    def _greet(self, instance: Instance) -> None:
+        engine = instance.keeper.engine
+        for line in engine.summary if engine is not None else ():
+            say(line)
+        told = f"serving {instance.config.worker.model_name} on {self._url}"
+        say(f"{told}: {engine.task if engine is not None else ''}")
+        self._manager.ready(f"{told}, generation {instance.number}")
 
-    async def _stop(self, number: signal.Signals) -> int:
-        """Finish the running requests, then end both processes; a second signal ends them at once."""
-        seconds = self._config.engine.drain_seconds
-        if number in _QUICK_SIGNALS:
-            seconds = min(seconds, QUICK_DRAIN_SECONDS)
-        _say(f"{number.name}: stopping; running requests have {seconds:g} s to finish")
-        finishing = asyncio.create_task(self._finish(seconds))
+    async def _stop(self, generations: Generations, number: signal.Signals) -> int:
+        """Finish the running requests, then end everything; a second signal ends it at once."""
+        self._manager.stopping()
+        await self._give_up_swap()
+        finishing = asyncio.create_task(self._finish(generations, number))
         again = asyncio.create_task(self._signals.get())
         await asyncio.wait((finishing, again), return_when=asyncio.FIRST_COMPLETED)
         hurried = not finishing.done()
-        await _cancel(finishing)
-        await _cancel(again)
+        await cancel(finishing)
+        await cancel(again)
         return 128 + again.result() if hurried else 0
 
-    async def _finish(self, seconds: float) -> None:
-        if self._engine is None or self._http is None:
-            return
-        self._engine.drain()
-        self._http.drain()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._http.wait()
-        # Whatever is still running fails now, which ends its answers and lets gunicorn finish.
-        await self._engine.stop(STOP_SECONDS)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(STOP_SECONDS):
-                await self._http.wait()
+    async def _finish(self, generations: Generations, number: signal.Signals) -> None:
+        config, seconds = self._config, self._config.engine.drain_seconds
+        current = generations.current
+        if number in _QUICK_SIGNALS:
+            seconds = min(seconds, QUICK_DRAIN_SECONDS)
+        elif config.drain_delay and current is not None and current.phase is Phase.SERVING:
+            say(f"{number.name}: not ready any more; the port closes in {config.drain_delay:g} s")
+            generations.announce(Phase.LAME_DUCK)
+            await asyncio.sleep(config.drain_delay)
+        say(f"{number.name}: stopping; running requests have {seconds:g} s to finish")
+        await generations.finish(seconds)
+
+    def _on_hangup(self) -> None:
+        say("SIGHUP: swapping")
+        self._begin_swap(None).add_done_callback(_complain_of_failure)
+
+    def _begin_swap(self, spec: str | None) -> asyncio.Task[ControlAnswer]:
+        swap = asyncio.create_task(self._swap_to(spec))
+        if self._swap is None or self._swap.done():
+            self._swap = swap
+        return swap
+
+    async def _swap_to(self, spec: str | None) -> ControlAnswer:
+        if self._generations is None or not self._url:
+            return ControlAnswer(error="the server is still starting")
+        self._manager.reloading()
+        try:
+            instance = await self._generations.swap(spec)
+        except StartError as failure:
+            self._manager.ready("the last swap failed; the old bundle goes on serving")
+            return ControlAnswer(error=f"no swap, the old bundle goes on serving: {failure}")
+        self._greet(instance)
+        return ControlAnswer(message=f"generation {instance.number} serves {instance.config.worker.bundle}")
+
+    async def _give_up_swap(self) -> None:
+        if self._swap is not None:
+            await cancel(self._swap)
+
+    async def _obey(self, request: ControlRequest) -> ControlAnswer:
+        if request.command == "status":
+            return ControlAnswer(status=self._status())
+        if request.command == "stop":
+            self._signals.put_nowait(signal.SIGTERM)
+            return ControlAnswer(message="stopping")
+        if self._generations is None or self._generations.current is None:
+            return ControlAnswer(error="the server is still starting")
+        if request.command == "swap":
+            # NOTE: the swap goes on, whoever waits for it.
+            return await asyncio.shield(self._begin_swap(request.spec))
+        draining = request.command == "drain"
+        self._generations.announce(Phase.LAME_DUCK if draining else Phase.SERVING)
+        return ControlAnswer(message="not ready any more" if draining else "ready")
+
+    def _status(self) -> dict[str, Any]:
+        generations = self._generations
+        current = generations.current if generations is not None else None
+        return {
+            "pid": os.getpid(),
+            "seconds": round(time.monotonic() - self._started, 1),
+            "url": self._url,
+            "state": current.phase.name.lower() if current is not None else "starting",
+            "swapping": generations is not None and generations.swapping,
+            "serving": current.describe() if current is not None else None,
+            "retiring": [instance.describe() for instance in generations.retiring] if generations is not None else [],
+        }
 
 
-async def _cancel(task: asyncio.Task[object]) -> None:
-    """Cancel ``task`` unless it is done, and wait for it; its own failure is for who asks for its result."""
-    task.cancel()
-    await asyncio.wait((task,))
-
-
-def _say(line: str, file: object = None) -> None:
-    announce(line, error=file is not None)
+def _complain_of_failure(swap: asyncio.Task[ControlAnswer]) -> None:
+    if not swap.cancelled() and swap.result().error:
+        complain(f"SIGHUP: {swap.result().error}")

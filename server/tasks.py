@@ -17,3 +17,9 @@ async def all_of(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     finally:
         for task in tasks:
             task.cancel()
+
+
+async def cancel(task: asyncio.Future[Any]) -> None:
+    """Cancel ``task`` unless it is done, and wait for it; its own failure is for who asks for its result."""
+    task.cancel()
+    await asyncio.wait((task,))

@@ -76,7 +76,7 @@ class MetricsResource(Resource):
         """Answer."""
         services = self._services()
         try:
-            stats = await services.client.stats()
+            stats = await services.engine_stats()
         except UnavailableError:
             logger.warning("metrics without the engine's: it does not answer")
             stats = None

@@ -1,4 +1,4 @@
-"""What the supervisor is made of: restarts, the listening socket, the private directory, leaving when quiet."""
+"""What the supervisor is made of: restarts, the listening socket, the private directory."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import resource
 import socket
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from runtime.config import EngineConfig
 from server.config import RUN_DIRECTORY_VARIABLE, HttpConfig, WorkerConfig, read_config, write_config
-from server.drain import leave_when_quiet
 from server.engine_process import EngineProcess
 from server.errors import StartError
 from server.listener import allow_many_connections, listen, reserve, url
@@ -76,19 +76,26 @@ def test_the_private_directory_is_private_and_goes_away() -> None:
     assert not path.exists()
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory with room for the path of a socket."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as path:
+        yield Path(path)
+
+
 def test_what_a_killed_server_left_is_swept_and_what_a_living_one_holds_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    left = tmp_path / "peregrine-left"
+    monkeypatch.setattr(tempfile, "tempdir", str(short_path))
+    left = short_path / "peregrine-left"
     left.mkdir(mode=0o700)
     (left / "lock").touch()
     (left / "worker.json").touch()
-    foreign = tmp_path / "peregrine-notes"
+    foreign = short_path / "peregrine-notes"
     foreign.mkdir()
     with run_directory() as first, run_directory() as second:
-        assert sorted(tmp_path.iterdir()) == sorted([foreign, first, second])
-    assert [*tmp_path.iterdir()] == [foreign]
+        assert sorted(short_path.iterdir()) == sorted([foreign, first, second])
+    assert [*short_path.iterdir()] == [foreign]
 
 
 def test_a_long_temporary_path_does_not_break_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,20 +124,6 @@ def test_configurations_are_read_as_they_were_written(tmp_path: Path) -> None:
     environ = {RUN_DIRECTORY_VARIABLE: str(tmp_path)}
     assert read_config(WorkerConfig, environ) == worker
     assert read_config(HttpConfig, environ) == http
-
-
-def test_a_worker_leaves_only_when_draining_and_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.drain.POLL_SECONDS", 0)
-    polls = iter([(False, 0), (False, 0), (True, 1), (True, 0), (True, 1), (True, 0), (True, 0), (True, 0)])
-    state, left = [(False, 0)], []
-
-    def draining() -> bool:
-        state[0] = next(polls)
-        return state[0][0]
-
-    asyncio.run(leave_when_quiet(draining, lambda: state[0][1], lambda: left.append(True)))
-    assert left == [True]
-    assert next(polls, None) is None
 
 
 CONFIG = EngineConfig(bundle="b", socket="s")
