@@ -25,7 +25,7 @@ ENGINE   := --target $(TARGET) $(if $(KV),--kv $(KV))
 SERVING := contract.py page.py properties.py in_flight.py readme.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve engine test test-linear invariance sanitize fuzz-api screenshots check lint format gpu bench load peers startup figures perf perf-accept reward-head reward-accuracy lm-eval parity clean
+.PHONY: help setup serve engine test test-linear invariance sanitize fuzz fuzz-api screenshots check lint format gpu bench load peers startup figures perf perf-accept reward-head reward-accuracy lm-eval parity clean
 
 help: ## list the targets and variables
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
@@ -92,6 +92,10 @@ sanitize: $(VENV)/.installed-dev ## the native library under the address, undefi
 
 fuzz-api: $(VENV)/.installed-dev ## thousands of calls that the API's description allows or not, others each time: minutes
 	@PEREGRINE_FUZZ_EXAMPLES=$(or $(EXAMPLES),300) $(BIN)/pytest -q tests/http/test_fuzz.py $(ARGS)
+
+fuzz: $(VENV)/.installed-dev ## coverage-guided fuzzing of TARGET=bodies|constraints|files|gguf|messages|outputs|templates|wire, RUNS=...
+	@$(PIP) install -c constraints.txt -e '.[cpu,build,dev,fuzz]'
+	@PYTHONPATH=.:tests $(BIN)/python -m fuzz $(TARGET) --runs $(or $(RUNS),100000) --folder build/fuzz/$(TARGET) $(ARGS)
 
 screenshots: $(VENV)/.installed-dev ## the pictures of /ui in the docs, with the default model and a Chromium
 	@PYTHONPATH=.:tests:tests/e2e $(BIN)/python tests/e2e/screenshots.py docs/figures

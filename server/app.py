@@ -29,6 +29,7 @@ class Application:
     Args:
         start: Makes the services; called once per worker process, on its event loop.
         max_body_bytes: Larger request bodies are refused.
+        body_seconds: How long a client may take to send one.
         stall_seconds: How long a client may leave its answer unread.
         request_timeout: How long a request may take.
         ui: Serve the pages.
@@ -44,6 +45,7 @@ class Application:
         start: Callable[[], Awaitable[Services]],
         *,
         max_body_bytes: int = DEFAULT_BODY_LIMIT,
+        body_seconds: float = 60.0,
         stall_seconds: float = 60.0,
         request_timeout: float | None = None,
         ui: bool = True,
@@ -61,7 +63,7 @@ class Application:
         self._add_routes(ui, tgi)
         departing = departure.announced if departure is not None else lambda: False
         self._connections = ConnectionMiddleware(self._falcon, stall_seconds, departing)
-        bodies = BodyMiddleware(self._connections, max_body_bytes, logged=log_prompts)
+        bodies = BodyMiddleware(self._connections, max_body_bytes, body_seconds, logged=log_prompts)
         # NOTE: around the bodies, since a request's time runs while its body comes.
         context = ContextMiddleware(guard(bodies), request_timeout)
         counted = CountExchanges(lambda: self.services().metrics.http)

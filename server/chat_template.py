@@ -7,23 +7,23 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Template, TemplateError, meta
-
 from runtime.bundle.bundle import CHAT_TEMPLATE_FILE
 from server.errors import InvalidRequestError, UnavailableError, field_of
-from server.template_environment import ChatEnvironment, RenderTimeoutError, check_deadline, deadline
+from server.template_client import DiedError, LateError, TemplateProcess
+from server.template_process import MEMORY_BYTES, Compiled, Job
+from server.template_renderer import RenderError
 
 logger = logging.getLogger("peregrine.chat")
 
+START_SECONDS = 20.0
 RENDER_SECONDS = 5.0
 MAX_RENDERED_CHARACTERS = 8 * 2**20
 RENDER_THREADS = 2
-
-_MAX_REASON = 500
-"""Characters of a template's own words that are passed on."""
 
 ERROR_CODE = "chat_template"
 
@@ -32,10 +32,10 @@ Message = dict[str, Any]
 
 
 class ChatTemplate:
-    """Renders messages off the event loop, within bounds of time and size.
+    """Renders messages in processes of their own, within bounds of time, size and memory.
 
-    The sandbox keeps a template away from the interpreter. It is part of the model all the same: one made to
-    exhaust memory, or to compute numbers of a billion digits, can do so.
+    There is one process for each thread that ever renders at the same time as another; one that is late, or that the
+    template has filled, is ended, and another one takes its place.
 
     Args:
         source: Jinja source, or ``None`` where the model has none.
@@ -45,7 +45,6 @@ class ChatTemplate:
 
     Attributes:
         source: Jinja source; empty where there is none.
-        problem: Why nothing can be rendered; empty where all is well.
     """
 
     def __init__(
@@ -57,25 +56,31 @@ class ChatTemplate:
         max_characters: int = MAX_RENDERED_CHARACTERS,
     ) -> None:
         self.source = source or ""
-        self._template, self._variables, self.problem = _compile(source)
+        self._job = Job(self.source, max_characters)
         self._special_tokens = dict(special_tokens or {})
         self._seconds = seconds
         self._max_characters = max_characters
         self._pool = ThreadPoolExecutor(RENDER_THREADS, thread_name_prefix="render")
+        # NOTE: it compiles while the rest of the server is being put together; ``_compiled`` waits for it.
+        self._first = None if source is None else TemplateProcess(self._job)
+        self._idle: list[TemplateProcess] = []
+        self._closed = False
 
     @classmethod
     def load(cls, bundle: Path, special_tokens: Mapping[str, str]) -> ChatTemplate:
         """The template of a bundle. One that cannot be used has a ``problem``: all but chats works without it."""
         path = bundle / CHAT_TEMPLATE_FILE
         source = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
-        template = cls(source, special_tokens)
-        if source is not None and template.problem:
-            logger.warning("chats cannot be rendered: %s", template.problem)
-        return template
+        return cls(source, special_tokens)
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be rendered; empty where all is well."""
+        return self._compiled.problem
 
     def knows(self, variable: str) -> bool:
         """Whether the template looks at ``variable``."""
-        return variable in self._variables
+        return variable in self._compiled.variables
 
     async def render(
         self,
@@ -96,11 +101,11 @@ class ChatTemplate:
             extra: More variables, under names that have no meaning yet.
 
         Raises:
-            InvalidRequestError: There is no template, it refuses the messages, or it takes too long or writes too
-                much for them.
+            InvalidRequestError: There is no template, it refuses the messages, or it takes too long, writes too much
+                or needs too much memory for them.
             UnavailableError: So much is being rendered that it was never this chat's turn.
         """
-        if self._template is None:
+        if self.problem:
             raise InvalidRequestError(f"{name}: {self.problem}; send the chat as one text", ERROR_CODE, field_of(name))
         variables = (
             self._special_tokens
@@ -112,57 +117,62 @@ class ChatTemplate:
                 "add_generation_prompt": add_generation_prompt,
             }
         )
-        end = time.monotonic() + self._seconds
-        job = self._pool.submit(self._render, self._template, variables, end)
+        job = self._pool.submit(self._render, variables, time.monotonic() + self._seconds)
         try:
             return await asyncio.wait_for(asyncio.wrap_future(job), self._seconds)
-        except (TimeoutError, RenderTimeoutError):
+        except (TimeoutError, LateError):
             if job.cancelled():
                 raise UnavailableError("too many chats are being rendered") from None
             reason = f"the chat template takes longer than {self._seconds:g} s for it"
-        except _TooLongError:
-            reason = f"the chat template makes more than {self._max_characters} characters of it"
-        except Exception as error:
-            # NOTE: a template may do anything to data that it does not expect, so any exception may come.
-            reason = f"the chat template refuses it: {_reason(error)}"
+        except DiedError:
+            reason = f"the chat template needs more than {MEMORY_BYTES >> 20} MiB for it"
+        except RenderError as error:
+            reason = str(error)
         raise InvalidRequestError(f"{name}: {reason}", ERROR_CODE, field_of(name))
 
     def close(self) -> None:
-        """Stop the threads once they are idle."""
+        """Stop the threads once they are idle, and the processes."""
+        self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
+        for process in (*self._idle, *([self._first] if self._first else [])):
+            process.close()
 
-    def _render(self, template: Template, variables: dict[str, Any], end: float) -> str:
-        parts, size = [], 0
-        with deadline(end):
-            for part in template.generate(variables):
-                check_deadline()
-                parts.append(part)
-                size += len(part)
-                if size > self._max_characters:
-                    raise _TooLongError
-        text = "".join(parts)
-        # NOTE: a template can write half of a surrogate pair, which is no text to a tokenizer.
-        text.encode()
-        return text
+    @cached_property
+    def _compiled(self) -> Compiled:
+        if self._first is None:
+            return Compiled("this model has no chat template", [])
+        try:
+            compiled = self._first.compiled(time.monotonic() + START_SECONDS)
+            self._idle.append(self._first)
+        except (LateError, DiedError) as error:
+            self._first.close()
+            what = "time" if isinstance(error, LateError) else "memory"
+            compiled = Compiled(f"this model's chat template cannot be compiled (it takes too much {what})", [])
+        if compiled.problem:
+            logger.warning("chats cannot be rendered: %s", compiled.problem)
+        return compiled
 
+    def _render(self, variables: dict[str, Any], end: float) -> str:
+        process = self._take()
+        try:
+            rendered = process.render(variables, end)
+        except BaseException:
+            process.close()
+            raise
+        self._idle.append(process)
+        if self._closed:
+            self.close()
+        if rendered.problem:
+            raise RenderError(rendered.problem)
+        return rendered.text
 
-class _TooLongError(Exception):
-    pass
-
-
-def _compile(source: str | None) -> tuple[Template | None, set[str], str]:
-    """The template and the variables it looks at, or why there is none."""
-    if source is None:
-        return None, set(), "this model has no chat template"
-    try:
-        environment = ChatEnvironment()
-        template = environment.from_string(source)
-        return template, meta.find_undeclared_variables(environment.parse(source)), ""
-    except Exception as error:
-        # NOTE: besides Jinja's own errors, Python's compiler has its say on what Jinja makes of the source.
-        return None, set(), f"this model's chat template cannot be compiled ({_reason(error)})"
-
-
-def _reason(error: Exception) -> str:
-    words = " ".join(str(error).split())[:_MAX_REASON]
-    return words if words and isinstance(error, TemplateError) else f"{type(error).__name__}: {words}"
+    def _take(self) -> TemplateProcess:
+        with suppress(IndexError):
+            return self._idle.pop()
+        process = TemplateProcess(self._job)
+        try:
+            process.compiled(time.monotonic() + START_SECONDS)
+        except BaseException:
+            process.close()
+            raise
+        return process

@@ -28,6 +28,7 @@ class WorkerConfig:
         engine_socket: Filesystem path of the engine's endpoint.
         model_name: Answer of ``/get_model_name``.
         max_body_bytes: Larger request bodies are refused.
+        body_seconds: How long a client may take to send one.
         strict_parameters: Unknown parameters are an error instead of being ignored.
         ignore_generation_config: Use LightLLM's defaults, not the model's.
         prompt_logprobs: ``/generate`` reports the log-probabilities of the prompt's tokens.
@@ -54,6 +55,7 @@ class WorkerConfig:
     engine_socket: str
     model_name: str = "default_model_name"
     max_body_bytes: int = DEFAULT_BODY_LIMIT
+    body_seconds: float = 60.0
     strict_parameters: bool = False
     ignore_generation_config: bool = False
     prompt_logprobs: bool = False
@@ -86,6 +88,8 @@ class HttpConfig:
         workers: Worker processes.
         timeout: Seconds without a sign of life from a worker's event loop after which it is killed.
         keepalive: Seconds that idle connections are kept.
+        head_seconds: Seconds that a new connection has for the head of its first request.
+        worker_connections: Connections that a worker keeps open.
         graceful_timeout: Seconds a worker has to finish its requests when told to stop.
         log_level: Name of the lowest level logged.
         log_format: How the log looks.
@@ -97,6 +101,8 @@ class HttpConfig:
     workers: int
     timeout: int = 60
     keepalive: int = 75
+    head_seconds: float = 10.0
+    worker_connections: int = 2048
     graceful_timeout: int = 55
     log_level: str = "info"
     log_format: LogFormat = "text"

@@ -111,7 +111,7 @@ class EngineLink:
                 return
             try:
                 message = self._decoder.decode(frame)
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, UnicodeDecodeError):
                 logger.exception("a message from the engine cannot be read")
                 continue
             self._on_message(message)

@@ -31,7 +31,8 @@ timeout = _config.timeout
 graceful_timeout = _config.graceful_timeout
 keepalive = _config.keepalive
 
-worker_class = "server.gunicorn_worker.PatientWorker"
+worker_class = "server.http_worker.HttpWorker"
+worker_connections = _config.worker_connections
 asgi_loop = "auto"
 asgi_lifespan = "on"
 asgi_disconnect_grace_period = 3

@@ -29,6 +29,7 @@ _REASONS = {
     404: "There is no such thing.",
     408: "The body did not come in time.",
     413: "The body is larger than --max_body_bytes.",
+    415: "The body is compressed.",
     417: "The request is not valid, too long, or asks for what this server does not do.",
     422: "No request at all: not JSON, a field missing, or of another type.",
     429: "The queue is full; on LightLLM's paths only with --overload_status 429.",

@@ -29,8 +29,8 @@ class HttpFailure(msgspec.Struct):
 
 UNAVAILABLE: Failures = {503: Message}
 OVERLOADED: Failures = {429: Message, 504: Message}
-NATIVE: Failures = {408: Message, 413: Message, 417: Refusal, **UNAVAILABLE}
-OPENAI: Failures = dict.fromkeys((400, 408, 413, 422, 503), ErrorBody)
+NATIVE: Failures = {408: Message, 413: Message, 415: Message, 417: Refusal, **UNAVAILABLE}
+OPENAI: Failures = dict.fromkeys((400, 408, 413, 415, 422, 503), ErrorBody)
 NATIVE_GENERATION: Failures = {**NATIVE, **OVERLOADED}
 GENERATION: Failures = {**OPENAI, 429: ErrorBody, 504: ErrorBody}
 CACHED: Failures = {304: None}

@@ -33,7 +33,7 @@ def check_reward_flag_of_script(script: Path) -> None:
 
     try:
         scores = msgspec.json.decode(script.read_bytes(), type=Script).scores
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return
     if not scores:
         raise StartError(f"--use_reward_model: {script} generates text; {NEED}")

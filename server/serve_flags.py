@@ -65,6 +65,27 @@ def _add_http(parser: argparse.ArgumentParser) -> None:
         default=503,
         help="answer of LightLLM's paths when the queue is full (default: 503; /v1 says 429)",
     )
+    group.add_argument(
+        "--head_seconds",
+        type=real(0.1, 86400),
+        default=10.0,
+        metavar="S",
+        help="time that a new connection has for the head of its first request (default: 10)",
+    )
+    group.add_argument(
+        "--body_seconds",
+        type=real(0.1, 86400),
+        default=60.0,
+        metavar="S",
+        help="how long a client may take to send a body (default: 60)",
+    )
+    group.add_argument(
+        "--worker_connections",
+        type=number(1, 2**20),
+        default=2048,
+        metavar="N",
+        help="connections that a worker process keeps open (default: 2048)",
+    )
     group.add_argument("--disable_ui", action="store_true", help="no pages at /ui and /docs")
     group.add_argument("--log_level", choices=LEVELS, default="info")
     group.add_argument("--log_format", choices=("text", "json"), default="text", help="of lines in the log")

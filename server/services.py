@@ -108,8 +108,8 @@ async def start_services(
     """
     bundle = Path(config.bundle)
     rules = RequestRules.from_environ(environ)
-    codec = TextCodec.load(bundle)
     template, head = _load_template(bundle)
+    codec = TextCodec.load(bundle)
     client = EngineClient(config.engine_socket, config.replay_seconds, draining)
     await client.start()
     metrics = FrontMetrics(client.limits.max_request_tokens, config.model_name)

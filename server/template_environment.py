@@ -1,53 +1,27 @@
-"""The Jinja environment in which chat templates are rendered: what transformers gives them, and bounds on time."""
+"""The Jinja environment in which chat templates are rendered: what transformers gives them, in a sandbox."""
 
 from __future__ import annotations
 
 import json
-import math
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, NoReturn
 
 from jinja2 import TemplateError, nodes
-from jinja2.compiler import CodeGenerator, Frame
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-_deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
-
-
-class RenderTimeoutError(Exception):
-    """A template ran past its deadline."""
-
-
-class _LoopGenerator(CodeGenerator):
-    """Has every turn of a loop begin with a look at the deadline."""
-
-    def visit_For(self, node: nodes.For, frame: Frame) -> None:  # noqa: N802 - the base class's name
-        """See the base class."""
-        check = nodes.Call(nodes.EnvironmentAttribute("check_deadline"), [], [], None, None)
-        node.body.insert(0, nodes.ExprStmt(check))
-        super().visit_For(node, frame)
-
 
 class ChatEnvironment(ImmutableSandboxedEnvironment):
-    """Renders a checkpoint's template as transformers' ``apply_chat_template`` does, under a deadline.
+    """Renders a checkpoint's template as transformers' ``apply_chat_template`` does.
 
-    A thread cannot be stopped from outside; a template stops by itself at every turn of a loop, and where it looks
-    something up or calls something.
+    The sandbox keeps it away from the interpreter. Time and memory are bounded by the process around it.
     """
-
-    code_generator_class = _LoopGenerator
 
     def __init__(self) -> None:
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, "jinja2.ext.loopcontrols"])
-        # NOTE: it writes as much as it is asked to, in one call that no deadline ends.
         del self.globals["lipsum"]
         self.filters["tojson"] = _to_json
         self.globals |= {
@@ -56,45 +30,6 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             "dict": _DictFactory(),
             "namespace": _SafeNamespace,
         }
-
-    def check_deadline(self) -> None:
-        """See the function; for compiled templates."""
-        check_deadline()
-
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        """See the base class."""
-        check_deadline()
-        return super().getattr(obj, attribute)
-
-    def getitem(self, obj: Any, argument: Any) -> Any:
-        """See the base class."""
-        check_deadline()
-        return super().getitem(obj, argument)
-
-    def is_safe_callable(self, obj: Any) -> bool:
-        """See the base class; asked before every call."""
-        check_deadline()
-        return super().is_safe_callable(obj)
-
-
-@contextmanager
-def deadline(moment: float) -> Iterator[None]:
-    """Let what is rendered inside, on this thread, go on until ``time.monotonic()`` reaches ``moment``."""
-    token = _deadline.set(moment)
-    try:
-        yield
-    finally:
-        _deadline.reset(token)
-
-
-def check_deadline() -> None:
-    """Stop what is late.
-
-    Raises:
-        RenderTimeoutError: The deadline has passed.
-    """
-    if time.monotonic() > _deadline.get():
-        raise RenderTimeoutError
 
 
 class _GenerationTag(Extension):

@@ -51,6 +51,7 @@ def create_app() -> Application:
     return Application(
         start,
         max_body_bytes=config.max_body_bytes,
+        body_seconds=config.body_seconds,
         stall_seconds=config.stall_seconds,
         request_timeout=config.request_timeout,
         ui=config.ui,

@@ -61,7 +61,7 @@ def read_manifest(directory: Path) -> Manifest:
                 fix=build_command(spec, force=True),
             )
         return msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(
             f"{path}: is not a valid manifest: {error}", need="an intact bundle", fix=build_command(spec, force=True)
         ) from None

@@ -40,7 +40,7 @@ def read_stamp(directory: Path) -> Stamp | None:
     """The stored stamp, or ``None`` where there is no usable one."""
     try:
         return msgspec.json.decode((directory / STAMP_FILE).read_bytes(), type=Stamp)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from runtime.constraints.specification import MAX_BYTES
 from runtime.limits import EngineLimits
 from runtime.messages import AddRequest
@@ -12,6 +10,9 @@ from runtime.sampling.openings import well_formed
 
 MAX_TOP_LOGPROBS = 20
 """Of the likeliest tokens beside each; as many as OpenAI's API has."""
+
+_LARGEST, _LEAST_TEMPERATURE = 1e30, 1e-30
+"""Further out, float32 arithmetic is not finite."""
 
 SCORING = SamplingParams(max_new_tokens=1)
 """Every request's to a reward model: a score takes its prompt, and as in LightLLM room for one token more."""
@@ -66,16 +67,16 @@ def _drawing_problem(params: SamplingParams, limits: EngineLimits) -> str:
 
 def _in_range(params: SamplingParams) -> bool:
     return (
-        0 < params.temperature < math.inf
+        _LEAST_TEMPERATURE <= params.temperature <= _LARGEST
         and 0 < params.top_p <= 1
         and (params.top_k == -1 or params.top_k >= 1)
-        and math.isfinite(params.presence_penalty)
-        and math.isfinite(params.frequency_penalty)
-        and 1 <= params.repetition_penalty < math.inf
-        and 1 <= params.decay_factor < math.inf
+        and abs(params.presence_penalty) <= _LARGEST
+        and abs(params.frequency_penalty) <= _LARGEST
+        and 1 <= params.repetition_penalty <= _LARGEST
+        and 1 <= params.decay_factor <= _LARGEST
         and 1 <= params.min_new_tokens <= params.max_new_tokens
         and 0 <= params.seed < 2**64
         and 0 <= params.top_logprobs <= MAX_TOP_LOGPROBS
-        and all(math.isfinite(bias) for _, bias in params.logit_bias)
+        and all(abs(bias) <= _LARGEST for _, bias in params.logit_bias)
         and all(params.stop_sequences)
     )

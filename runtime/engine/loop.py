@@ -145,7 +145,7 @@ class EngineLoop:
     def _handle(self, client: bytes, frame: bytes) -> None:
         try:
             message: ToEngine = self._decoder.decode(frame)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             log.error("dropped a message that cannot be read: %s", error)
             return
         match message:

@@ -31,7 +31,9 @@ class Llama3Parser(MarkScanner):
         while place < len(text) and text[place] in WHITE_SPACE:
             place += 1
         self._log.content(text[begin:place])
-        if place < len(text) and text[place] != "{":
+        if place == len(text):
+            return place
+        if text[place] != "{":
             return self._read_content(text, place)
         self._expect_call("", CallObject(self._log, self._names))
         return place

@@ -208,6 +208,13 @@ def test_a_manifest_with_values_that_nothing_has_is_refused(bundle: Path, place:
     assert place[0] in message
 
 
+def test_a_manifest_and_a_stamp_that_are_not_utf8_are_broken(bundle: Path) -> None:
+    (bundle / "stamp.json").write_bytes(b'{"\xff": [1, 2, 3]}')
+    open_bundle(bundle)
+    (bundle / "manifest.json").write_bytes(b'{"schema": 1, "source": {"spec": "\xff"}}')
+    assert "is not a valid manifest" in refused(bundle)
+
+
 @pytest.mark.parametrize("name", ["../model.onnx", "/etc/passwd", "..", ".", "manifest.json", "stamp.json", ""])
 def test_a_manifest_cannot_point_out_of_its_bundle(bundle: Path, name: str) -> None:
     manifest = read_manifest(bundle)

@@ -93,6 +93,8 @@ def test_a_device_engine_refuses_what_needs_logits_on_the_host() -> None:
         SamplingParams(logit_bias=((50, 1.0),)),
         SamplingParams(logit_bias=((1, float("inf")),)),
         SamplingParams(presence_penalty=float("nan")),
+        SamplingParams(temperature=1e-60),
+        SamplingParams(repetition_penalty=1e300),
     ],
 )
 def test_what_no_door_should_have_let_in_is_refused(params: SamplingParams) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from server.body import BodyMiddleware
+from server.body import BODIES_AT_ONCE, BodyMiddleware
 
 Messages = list[dict[str, Any]]
 
@@ -30,7 +30,7 @@ def exchange(messages: Messages, *headers: tuple[bytes, bytes]) -> tuple[Message
 
     with suppress(ConnectionAbortedError):
         asyncio.run(
-            BodyMiddleware(app, 10)(
+            BodyMiddleware(app, 10, 0.05)(
                 {"type": "http", "method": "POST", "path": "/generate", "headers": headers}, receive, send
             )
         )
@@ -41,6 +41,7 @@ def part(body: bytes, more: bool = True) -> dict[str, Any]:
     return {"type": "http.request", "body": body, "more_body": more}
 
 
+SCOPE: dict[str, Any] = {"type": "http", "method": "POST", "path": "/", "headers": []}
 GONE = {"type": "http.disconnect"}
 
 
@@ -72,3 +73,54 @@ def test_a_refused_client_may_send_the_rest_so_that_it_reads_the_answer() -> Non
 def test_a_body_that_does_not_come_never_reaches_the_application() -> None:
     received, sent = exchange([part(b"ab"), GONE])
     assert (received, sent[0]["status"]) == ([], 408)
+
+
+@pytest.mark.parametrize("header", [(b"content-encoding", b"GZIP"), (b"transfer-encoding", b"gzip, chunked")])
+def test_a_compressed_body_is_taken_and_refused(header: tuple[bytes, bytes]) -> None:
+    messages = [part(b"ab"), part(b"c", False)]
+    received, sent = exchange(messages, header)
+    assert (received, sent[0]["status"], messages) == ([], 415, [])
+
+
+@pytest.mark.parametrize("header", [(b"content-encoding", b"identity"), (b"transfer-encoding", b"Chunked")])
+def test_a_body_as_it_is_is_taken(header: tuple[bytes, bytes]) -> None:
+    assert exchange([part(b"ab", False), GONE], header)[0] == [part(b"ab", False), GONE]
+
+
+def test_a_body_has_a_time_in_which_to_come() -> None:
+    sent: Messages = []
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    asyncio.run(BodyMiddleware(receive, 10, 0.01)(SCOPE, receive, send))  # type: ignore[arg-type]
+    assert sent[0]["status"] == 408
+
+
+def test_bodies_that_are_not_whole_have_a_bound_together() -> None:
+    async def body() -> list[int]:
+        layer, statuses = BodyMiddleware(lambda *_: asyncio.sleep(0), 10), []  # type: ignore[arg-type, return-value]
+
+        async def client() -> None:
+            parts = [part(b"x" * 10), part(b"", False)]
+
+            async def receive() -> Any:
+                await asyncio.sleep(0)
+                return parts.pop(0)
+
+            async def send(message: dict[str, Any]) -> None:
+                if "status" in message:
+                    statuses.append(message["status"])
+                    assert (b"retry-after", b"1") in message["headers"]
+
+            with suppress(ConnectionAbortedError):
+                await layer(SCOPE, receive, send)
+
+        await asyncio.gather(*[client() for _ in range(BODIES_AT_ONCE + 3)])
+        await client()
+        return statuses
+
+    assert asyncio.run(body()) == [503] * 3

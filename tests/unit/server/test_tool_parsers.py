@@ -47,6 +47,7 @@ CASES: list[tuple[str, str, Said]] = [
     ("qwen", '<tool_call>{"name": "f", "arguments": {}, "id": oh', [("f", "{}"), ', "id": oh']),
     ("qwen", '<tool_call><tool_call>{"name": "f", "arguments": {}}', ["<tool_call>", ("f", "{}")]),
     ("llama3", '{"name": "f", "parameters": {"x": 1}}', [("f", '{"x": 1}')]),
+    ("llama3", ' \n {"name": "f", "parameters": {}}', [" \n ", ("f", "{}")]),
     ("llama3", '\n{"name": "f", "arguments": {"x": 1}}\n', ["\n", ("f", '{"x": 1}')]),
     ("llama3", '{"name": "f", "parameters": {}}; {"name": "g", "parameters": {}}', [("f", "{}"), ("g", "{}")]),
     ("llama3", '{"name": "f", "parameters": {}}\n{"name": "g", "parameters": {}}.', [("f", "{}"), ("g", "{}"), "."]),
