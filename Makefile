@@ -25,7 +25,7 @@ ENGINE   := --target $(TARGET) $(if $(KV),--kv $(KV))
 SERVING := contract.py page.py properties.py in_flight.py readme.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve engine test test-linear invariance sanitize fuzz fuzz-api screenshots check lint format gpu bench load peers startup figures perf perf-accept reward-head reward-accuracy lm-eval parity clean
+.PHONY: help setup serve engine test test-linear invariance sanitize fuzz fuzz-api soak screenshots check lint format gpu bench load peers startup figures perf perf-accept reward-head reward-accuracy lm-eval parity clean
 
 help: ## list the targets and variables
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
@@ -96,6 +96,14 @@ fuzz-api: $(VENV)/.installed-dev ## thousands of calls that the API's descriptio
 fuzz: $(VENV)/.installed-dev ## coverage-guided fuzzing of TARGET=bodies|constraints|files|gguf|messages|outputs|templates|wire, RUNS=...
 	@$(PIP) install -c constraints.txt -e '.[cpu,build,dev,fuzz]'
 	@PYTHONPATH=.:tests $(BIN)/python -m fuzz $(TARGET) --runs $(or $(RUNS),100000) --folder build/fuzz/$(TARGET) $(ARGS)
+
+soak: $(VENV)/.installed-dev ## overlapping requests, faults and overload against real servers: half an hour (docs/reliability.md)
+	@$(BIN)/python -m benchmarks.soak.requests
+	@$(BIN)/python -m benchmarks.soak.chaos --json build/soak/chaos.json
+	@$(BIN)/python -m benchmarks.soak.overload --json build/soak/overload.json
+	@$(BIN)/python -m benchmarks.soak.restart
+	@$(BIN)/python -m benchmarks.soak.swap
+	@$(BIN)/python -m benchmarks.soak.metrics
 
 screenshots: $(VENV)/.installed-dev ## the pictures of /ui in the docs, with the default model and a Chromium
 	@PYTHONPATH=.:tests:tests/e2e $(BIN)/python tests/e2e/screenshots.py docs/figures

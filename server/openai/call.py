@@ -49,8 +49,9 @@ class Call:
 
     @property
     def done(self) -> bool:
-        """Whether every output has ended."""
-        return all(generation.done for generation in self.generations)
+        """Whether every output has ended, and ``events`` has handed all of it out."""
+        # NOTE: a generation is done a turn of the loop before what its read brought has landed.
+        return not self._reads and not self._landed and all(generation.done for generation in self.generations)
 
     async def events(self) -> Events:
         """Wait for tokens and return all there are; empty only when ``done``.
@@ -65,7 +66,7 @@ class Call:
                 task.add_done_callback(partial(self._land, index))
                 self._reads.add(task)
         self._unread = []
-        if not self._reads:
+        if not self._reads and not self._landed:
             return []
         await self._wake.wait()
         self._wake.clear()
