@@ -26,6 +26,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         max_request_tokens: Prompt plus new tokens of one request.
         max_running: Samples in flight at once.
         max_queued: Requests that may wait before new ones are refused.
+        max_queue_seconds: A request that would wait longer for its turn is refused; ``None`` for any time.
         max_queued_tokens: Prompt tokens that they may have; ``None`` takes `TOKENS_A_REQUEST` for each of them.
         max_step_tokens: Tokens computed in one step; prompts are cut into chunks to fit.
         threads: Compute threads; ``None`` uses every core the process may run on.
@@ -57,6 +58,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_running: Count | None = None
     max_queued: Annotated[int, msgspec.Meta(ge=0)] = 1000
     max_queued_tokens: Count | None = None
+    max_queue_seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
     max_step_tokens: Count | None = None
     threads: Count | None = None
     spinning: bool = True

@@ -21,6 +21,7 @@ class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
         host_logits: Tokens are drawn in host memory, so that ``top_logprobs`` and ``logit_bias`` can be had.
         constraints: Output can be constrained to a language.
         scores: The model gives a score of each prompt, and no tokens; sampling parameters are not read.
+        max_queue_seconds: How long a request may wait for its turn; ``None`` for any time.
         max_queued_tokens: Prompt tokens of the requests that may wait; ``None`` for any number.
     """
 
@@ -37,3 +38,4 @@ class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
     host_logits: bool = True
     constraints: bool = False
     max_queued_tokens: int | None = None
+    max_queue_seconds: float | None = None

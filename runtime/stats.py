@@ -38,6 +38,7 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
         failed_steps_total: Steps that failed as a whole.
         isolated_requests_total: Requests that were found to make their steps fail.
         quarantined_requests_total: Requests refused because their like made the engine fail.
+        shed_wait_total: Requests turned away because they would have waited for too long.
     """
 
     running: int = 0
@@ -69,3 +70,4 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     failed_steps_total: int = 0
     isolated_requests_total: int = 0
     quarantined_requests_total: int = 0
+    shed_wait_total: int = 0

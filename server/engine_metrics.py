@@ -103,6 +103,7 @@ class EngineCollector(Collector):
             ("queued_tokens", stats.shed_tokens_total),
             ("tenant", stats.shed_tenant_total),
             ("draining", stats.shed_draining_total),
+            ("queue_seconds", stats.shed_wait_total),
         ):
             shed.add_metric([reason], value)
         yield shed

@@ -133,6 +133,7 @@ def supervisor_config(arguments: argparse.Namespace, bundle: Path, access: Acces
         max_running=arguments.running_max_req_size,
         max_queued=arguments.max_queued,
         max_queued_tokens=arguments.max_queued_tokens,
+        max_queue_seconds=arguments.max_queue_seconds,
         max_step_tokens=min(filter(None, (arguments.batch_max_tokens, arguments.chunked_prefill_size)), default=None),
         threads=arguments.threads,
         spinning=not arguments.no_spinning,

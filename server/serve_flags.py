@@ -129,6 +129,12 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         help="requests that may wait (default: 1000)",
     )
     group.add_argument(
+        "--max_queue_seconds",
+        type=real(0.1, 1e6),
+        metavar="S",
+        help="turn away who would wait longer for its turn, at the pace of late (default: any time)",
+    )
+    group.add_argument(
         "--max_queued_tokens", type=count, metavar="N", help="prompt tokens of those (default: 1024 for each)"
     )
     group.add_argument("--batch_max_tokens", type=count, metavar="N", help="tokens in a step, up to 1024")

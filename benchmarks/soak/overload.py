@@ -8,7 +8,6 @@ it should be at the highest load what it is at its best.
 from __future__ import annotations
 
 import argparse
-import math
 import random
 import sys
 import tempfile
@@ -84,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         ports = {UNBOUNDED_NAME: port("unbounded", (*args.flags, *UNBOUNDED))}
         capacity = _capacity(ports[UNBOUNDED_NAME], args)
-        limits = args.limits.split() if args.limits else queue_limit(capacity, args.slo)
+        limits = args.limits.split() if args.limits else queue_limit(args.slo)
         ports |= {" ".join(limits): port("limits", (*args.flags, *limits))}
         print(f"capacity {capacity:.2f} requests/s; objective {args.slo}; clients wait {args.patience:g} s\n{TITLES}")
         points = list(_points(ports, capacity, args))
@@ -139,13 +138,9 @@ def line(point: Point) -> str:
     return f"{point.server:<28}{point.multiple:>5g}x{point.sent:>7}{point.goodput:>8.2f}{p50:>10}{p99:>8}{shares}"
 
 
-def queue_limit(capacity: float, slo: Slo) -> list[str]:
-    """The rule: as many may wait as are answered while the last of them still has a good first token to come.
-
-    A queue that is full is waited in for its length over the capacity, however many more requests come.
-    """
-    seconds = WAITING * (math.inf if slo.ttft is None else slo.ttft)
-    return ["--max_queued", str(max(1, round(min(capacity * seconds, 2**31 - 1))))]
+def queue_limit(slo: Slo) -> list[str]:
+    """The rule: nobody waits for longer than leaves its first token a good chance."""
+    return [] if slo.ttft is None else ["--max_queue_seconds", f"{WAITING * slo.ttft:g}"]
 
 
 def goodput(records: Sequence[Record], slo: Slo, begin: float, end: float) -> float:

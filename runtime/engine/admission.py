@@ -27,6 +27,7 @@ class Shed(StrEnum):
     TOKENS = "queued_tokens"
     TENANT = "tenant"
     DRAINING = "draining"
+    WAIT = "queue_seconds"
 
 
 class Admission:
@@ -86,7 +87,7 @@ class Admission:
             return Rejected(request.request_id, RejectReason.INVALID, problem)
         if request.admitted:
             return None
-        return self._tenant_is_full(request) or self._server_is_full(request)
+        return self._tenant_is_full(request) or self._server_is_full(request) or self._waits_too_long(request)
 
     def _problem(self, request: AddRequest) -> str:
         """Why the request could not run on an idle engine either, or an empty string."""
@@ -125,15 +126,29 @@ class Admission:
             self.displaced.append((client, self._rejected(request_id, group.tenant, why, message)))
         return bool(gone)
 
+    def _waits_too_long(self, request: AddRequest) -> Rejected | None:
+        """Whether it would wait longer than anybody shall, at the pace at which its tenant's requests are run."""
+        longest = self._limits.max_queue_seconds
+        if longest is None:
+            return None
+        queued, tokens = self._queued(request.tenant)
+        wait = self._rate.wait(queued, tokens, self._scheduler.waiting.part(request.tenant))
+        if wait is None or wait <= longest:
+            return None
+        return self._shed(request, Shed.WAIT, f"the queue takes longer than {longest:g} s")
+
+    def _queued(self, name: str) -> tuple[int, int]:
+        """Requests of a tenant that wait, and the tokens of their prompts."""
+        books = self._scheduler.waiting.tenants.get(name)
+        prompts = [group.prompt_length for group in self._grammars.groups if group.tenant == name]
+        queued, tokens = len(prompts), sum(prompts)
+        return (queued, tokens) if books is None else (queued + len(books.queue), tokens + books.queued_tokens)
+
     def _tenant_is_full(self, request: AddRequest) -> Rejected | None:
         limits = self._tenants.get(request.tenant)
         if limits is None:
             return None
-        books = self._scheduler.waiting.tenants.get(request.tenant)
-        prompts = [group.prompt_length for group in self._grammars.groups if group.tenant == request.tenant]
-        queued, tokens = len(prompts), sum(prompts)
-        if books is not None:
-            queued, tokens = queued + len(books.queue), tokens + books.queued_tokens
+        queued, tokens = self._queued(request.tenant)
         if limits.max_queued is not None and queued >= limits.max_queued:
             return self._shed(request, Shed.TENANT, f"this key's queue of {limits.max_queued} requests is full")
         over = _excess(tokens, len(request.prompt), limits.max_queued_tokens)

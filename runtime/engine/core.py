@@ -211,6 +211,7 @@ class EngineCore:
             shed_tokens_total=shed[Shed.TOKENS],
             shed_tenant_total=shed[Shed.TENANT],
             shed_draining_total=shed[Shed.DRAINING],
+            shed_wait_total=shed[Shed.WAIT],
             failed_steps_total=self.runner.isolation.failures,
             isolated_requests_total=self.runner.isolation.culprits,
             quarantined_requests_total=self._quarantined,

@@ -7,6 +7,9 @@ import math
 MEMORY_SECONDS = 30.0
 """What was measured so long ago counts for a third."""
 
+FEWEST = 4
+"""From so few requests that left the queue nothing is concluded: those that run may all be long."""
+
 LONGEST_SECONDS = 60
 """Nobody is told to stay away for longer: by then everything may have changed."""
 
@@ -40,6 +43,18 @@ class DrainRate:
             self._requests = kept * self._requests + requests - requests_then
             self._tokens = kept * self._tokens + tokens - tokens_then
         self._last = (now, requests, tokens) if waiting else None
+
+    def wait(self, requests: int, tokens: int, part: float) -> float | None:
+        """Seconds that what waits takes to leave the queue; ``None`` while too little has left it to tell.
+
+        Args:
+            requests: That wait.
+            tokens: Of their prompts.
+            part: Their tenant's part of what leaves the queue.
+        """
+        if self._requests < FEWEST:
+            return None
+        return max(requests / self._requests, tokens / self._tokens) * self._seconds / part
 
     def retry_after(self, now: float, tenant: str, part: float, tokens: int = 0) -> int:
         """Whole seconds until there is room for one more request, or for ``tokens`` more.

@@ -72,6 +72,7 @@ def choose_limits(model: ModelSize, config: EngineConfig, available_bytes: int |
         max_running=min(config.max_running or DEFAULT_RUNNING, step_tokens),
         max_queued=config.max_queued,
         max_queued_tokens=config.queued_tokens,
+        max_queue_seconds=config.max_queue_seconds,
         max_step_tokens=step_tokens,
         block_size=model.block_size,
         vocab_size=model.vocab_size,

@@ -72,6 +72,7 @@ def choose_slot_limits(
         max_running=slots,
         max_queued=config.max_queued,
         max_queued_tokens=config.queued_tokens,
+        max_queue_seconds=config.max_queue_seconds,
         max_step_tokens=step_tokens,
         block_size=model.block_size,
         vocab_size=model.vocab_size,

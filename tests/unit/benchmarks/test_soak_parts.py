@@ -133,5 +133,5 @@ def test_what_is_no_request_has_to_be_refused_as_such() -> None:
 
 
 def test_a_queue_is_as_long_as_the_objective_lets_the_last_one_wait() -> None:
-    assert queue_limit(20.0, Slo(ttft=2.0)) == ["--max_queued", "20"]
-    assert queue_limit(0.1, Slo(ttft=2.0)) == ["--max_queued", "1"]
+    assert queue_limit(Slo(ttft=2.0)) == ["--max_queue_seconds", "1"]
+    assert queue_limit(Slo()) == []

@@ -21,7 +21,12 @@ ALICE, BOB = b"alice", b"bob"
 BIG, SMALL = 20, 3
 
 
-def engine(*tenants: TenantLimits, max_queued_tokens: int | None = None, max_queued: int = 10) -> EngineCore:
+def engine(
+    *tenants: TenantLimits,
+    max_queued_tokens: int | None = None,
+    max_queued: int = 10,
+    max_queue_seconds: float | None = None,
+) -> EngineCore:
     """Two samples at a time."""
     script = Script(vocab_size=50, block_size=4, max_sequence_tokens=64)
     limits = EngineLimits(
@@ -34,6 +39,7 @@ def engine(*tenants: TenantLimits, max_queued_tokens: int | None = None, max_que
         vocab_size=50,
         eos_token_ids=(0,),
         max_queued_tokens=max_queued_tokens,
+        max_queue_seconds=max_queue_seconds,
     )
     executor = HostExecutor(
         ScriptedModel(script, 32),
@@ -197,3 +203,42 @@ def test_a_queue_full_of_tokens_is_shared_too() -> None:
     assert [rejected.request_id for _, rejected in core.turn_away()] == [4, 3]
     assert core.add(BOB, request(6, BIG, "b")) is not None, "it would have as much as the other, and one more"
     assert core.stats().queued_tokens == 5 * BIG
+
+
+def test_who_would_wait_for_too_long_is_turned_away(clock: list[float]) -> None:
+    core = engine(max_queued=1000, max_queue_seconds=5.0)
+    numbers = count()
+    for _ in range(200):  # two of four tokens each are admitted in four steps of a second
+        while core.add(BOB, request(next(numbers))) is None and len(core.scheduler.waiting) < 30:
+            pass
+        core.step()
+        clock[0] += 1.0
+    while core.add(BOB, request(next(numbers))) is None:
+        assert len(core.scheduler.waiting) < 30
+    assert 2 <= len(core.scheduler.waiting) <= 4
+    rejected = core.add(BOB, request(next(numbers)))
+    assert rejected is not None
+    assert rejected.message == "the queue takes longer than 5 s"
+    assert rejected.retry_after > 0
+    assert core.stats().shed_wait_total > 0
+
+
+def test_a_tenant_is_not_turned_away_for_what_others_have_waiting(clock: list[float]) -> None:
+    core = engine(TenantLimits(name="a"), TenantLimits(name="b"), max_queued=1000, max_queue_seconds=5.0)
+    for number in range(30):
+        core.add(ALICE, request(number, tenant="a"))
+    for _ in range(40):
+        core.step()
+        clock[0] += 1.0
+    assert reason(core.add(ALICE, request(100, tenant="a"))) is RejectReason.QUEUE_FULL
+    assert core.add(BOB, request(1, tenant="b")) is None
+
+
+def test_an_engine_that_has_just_begun_turns_nobody_away_for_the_wait(clock: list[float]) -> None:
+    core = engine(max_queued=1000, max_queue_seconds=0.5)
+    for number in range(30):
+        assert core.add(ALICE, request(number)) is None
+        core.step()
+        clock[0] += 0.01
+        if core.scheduler.counters.admissions >= 4:
+            return
