@@ -52,9 +52,11 @@ class IncrementalDetokenizer:
         """Take one id and return the text that is now complete, often all of the id's, sometimes none."""
         self._ids.append(token_id)
         text = self._decode(self._ids)
-        if text.endswith(REPLACEMENT):
-            return self._give_up_on_garbage(text) if self._pending > MAX_PENDING else ""
-        return self._emit(text)
+        if not text.endswith(REPLACEMENT):
+            return self._emit(text)
+        if self._pending > MAX_PENDING:
+            self._drop_silent()
+        return self._give_up_on_garbage(text) if self._pending > MAX_PENDING else ""
 
     def flush(self) -> str:
         """Return the text still held back, incomplete characters shown as ``REPLACEMENT``."""
@@ -84,6 +86,11 @@ class IncrementalDetokenizer:
             # Ids without text, such as skipped special ones: they are no context for anything.
             del self._ids[self._context_size :]
         return delta
+
+    def _drop_silent(self) -> None:
+        """Forget pending ids without text, such as skipped special ones: a character goes on behind them."""
+        pending = self._ids[self._context_size :]
+        self._ids[self._context_size :] = [token_id for token_id in pending if self._decode([token_id])]
 
     def _give_up_on_garbage(self, text: str) -> str:
         """Hand out all but the last, possibly unfinished, character of a long run of broken ones."""

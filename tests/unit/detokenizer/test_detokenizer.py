@@ -121,6 +121,13 @@ def test_endless_skipped_tokens_do_not_grow_the_window() -> None:
     assert detokenizer.push(BYTES.token_to_id("x")) == "x"
 
 
+def test_a_character_is_whole_however_many_skipped_tokens_are_inside() -> None:
+    first, *rest = BYTES.encode("😀").ids
+    detokenizer = IncrementalDetokenizer(BYTES)
+    text = "".join(map(detokenizer.push, [first, *[EOS_ID] * 50, *rest]))
+    assert text == "😀"
+
+
 @pytest.mark.parametrize("cuts", [[1, 2], [3], [1, 1, 1]])
 def test_a_stop_string_is_found_wherever_pieces_are_cut(cuts: list[int]) -> None:
     stops, text = StopStrings(["stop", ""]), "now stop"
