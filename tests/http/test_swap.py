@@ -62,9 +62,9 @@ def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerPr
         yield server.wait_until_serving(), folder
 
 
-def start(bundle: Path, tmp_path: Path, *flags: str) -> ServerProcess:
+def start(bundle: Path, tmp_path: Path, *flags: str, **environ: str) -> ServerProcess:
     where = ("--control_socket", str(tmp_path / "control"))
-    return ServerProcess(str(bundle), "--executor", "scripted", "--port", "0", *where, *flags)
+    return ServerProcess(str(bundle), "--executor", "scripted", "--port", "0", *where, *flags, **environ)
 
 
 def control(tmp_path: Path, *command: str) -> tuple[int, str]:
@@ -139,6 +139,26 @@ def test_sighup_takes_the_bundle_as_it_is_now(server: ServerProcess, bundles: tu
     server.signal(signal.SIGHUP)
     server.wait_for("generation 1 has ended")
     assert text_of(server) != before
+
+
+def test_a_swap_reads_the_keys_again(bundles: tuple[Path, Path], tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.touch(0o600)
+    keys.write_text('[alice]\nkey = "alices-secret-key-1"\n')
+
+    def asked(key: str) -> int:
+        return server.request("POST", "/generate", completion(1), {"X-API-Key": key})[0]
+
+    environ = {"PEREGRINE_API_KEYS": "carol:carols-secret-key-3"}
+    with start(bundles[0], tmp_path, "--api_key_file", str(keys), **environ) as server:
+        server.wait_until_serving()
+        keys.write_text("no table")
+        assert control(tmp_path, "swap")[0] == 1
+        assert [asked(key) for key in ("alices-secret-key-1", "carols-secret-key-3")] == [200, 200]
+        keys.write_text('[bob]\nkey = "bobs-secret-key-22"\n')
+        assert control(tmp_path, "swap")[0] == 0
+        answers = [asked(key) for key in ("alices-secret-key-1", "bobs-secret-key-22", "carols-secret-key-3")]
+        assert answers == [401, 200, 200]
 
 
 def test_a_bundle_that_cannot_be_served_changes_nothing(lasting: tuple[ServerProcess, Path]) -> None:
