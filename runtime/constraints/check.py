@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llguidance import LLMatcher
 
+from runtime.constraints.panics import panics_refuse
 from runtime.constraints.specification import ConstraintError
 from runtime.constraints.translate import LIMITS, as_lark, message_of, translate
 from runtime.request import Constraint
@@ -21,7 +22,8 @@ def check(constraint: Constraint) -> Constraint:
         ConstraintError: It is wrong, too large, or uses what is not supported.
     """
     constraint = as_lark(constraint)
-    failed, messages = LLMatcher.validate_grammar_with_warnings(translate(constraint), limits=LIMITS)
+    with panics_refuse():
+        failed, messages = LLMatcher.validate_grammar_with_warnings(translate(constraint), limits=LIMITS)
     if failed:
         raise ConstraintError(message_of("; ".join(messages)))
     return constraint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llguidance import LLMatcher
 
+from runtime.constraints.panics import panics_refuse
 from runtime.constraints.specification import ConstraintError
 from runtime.constraints.translate import LIMITS, message_of, translate
 from runtime.constraints.vocabulary import Vocabulary
@@ -34,9 +35,10 @@ def compile_grammar(vocabulary: Vocabulary, constraint: Constraint) -> Grammar:
     Raises:
         ConstraintError: It is wrong, too large, or nothing satisfies it.
     """
-    start = LLMatcher(vocabulary, translate(constraint), log_level=0, limits=LIMITS)
-    if not start.is_error():
-        start.compute_bitmask()  # what is too complex, or has no word at all, shows here
+    with panics_refuse():
+        start = LLMatcher(vocabulary, translate(constraint), log_level=0, limits=LIMITS)
+        if not start.is_error():
+            start.compute_bitmask()  # what is too complex, or has no word at all, shows here
     if start.is_error():
         raise ConstraintError(message_of(start.get_error()))
     return Grammar(start, vocabulary.vocab_size)
