@@ -1,4 +1,4 @@
-"""Panics of llguidance, which is written in Rust: they come as a ``BaseException`` that no ``except Exception`` meets."""
+"""Panics of llguidance, which is written in Rust: a ``BaseException`` that no ``except Exception`` meets."""
 
 from __future__ import annotations
 
