@@ -39,6 +39,7 @@ def count_all(bundle: Path, reward_bundle: Path) -> Counts:
 
 def memory(bundle: Path) -> dict[str, int]:
     """Bytes of weights in the file and mapped by an engine, and of KV cache for a token."""
+    gc.collect()  # an engine's parts refer to each other: an earlier one may still map the file
     core, weights = open_engine(bundle), bundle / "weights.bin"
     try:
         return {
