@@ -59,10 +59,10 @@ async def call(port: int, path: str, body: bytes, *, seconds: float, manner: Man
     reply = Reply(began=time.monotonic())
     patience = seconds if manner.leave_after_seconds is None else manner.leave_after_seconds
     writer = None
+    connection = socket.socket()
+    connection.setblocking(False)
     try:
         async with asyncio.timeout(patience):
-            connection = socket.socket()
-            connection.setblocking(False)
             if manner.pause:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
             await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
@@ -79,6 +79,8 @@ async def call(port: int, path: str, body: bytes, *, seconds: float, manner: Man
         reply.ended = time.monotonic()
         if writer is not None:
             writer.transport.abort()
+        else:
+            connection.close()
     return reply
 
 
