@@ -27,10 +27,7 @@ class Llama3Parser(MarkScanner):
         self._expect_call(mark)
 
     def _read_beginning(self, text: str, place: int) -> int:
-        begin = place
-        while place < len(text) and text[place] in WHITE_SPACE:
-            place += 1
-        self._log.content(text[begin:place])
+        place = self._skip_blanks(text, place)
         if place == len(text):
             return place
         if text[place] != "{":
@@ -39,7 +36,15 @@ class Llama3Parser(MarkScanner):
         return place
 
     def _read_after_call(self, text: str, place: int) -> int:
-        if text[place] == ";":
+        place = self._skip_blanks(text, place)
+        if text[place : place + 1] == ";":
             self._expect_call(";", CallObject(self._log, self._names))
             return place + 1
         return self._read_beginning(text, place)
+
+    def _skip_blanks(self, text: str, place: int) -> int:
+        begin = place
+        while place < len(text) and text[place] in WHITE_SPACE:
+            place += 1
+        self._log.content(text[begin:place])
+        return place
