@@ -21,6 +21,7 @@ from server_process import ServerProcess, completion, descendants
 from toy_tokenizer import VOCAB_SIZE, write_toy_bundle
 
 from runtime.executors.scripted import Script
+from server.health_command import main as health
 
 ALICE, BOB, CAROL = "alices-secret-key-1", "bobs-secret-key-22", "carols-secret-key-3"
 TEXT = "a text of more than a block of tokens, " * 3
@@ -195,6 +196,26 @@ def test_https_is_spoken_and_nothing_else(bundle: Path, certificates: tuple[Path
         server.signal(signal.SIGTERM)
         assert server.exit_status() == 0
         assert "Traceback" not in server.output
+
+
+@needs_openssl
+def test_a_health_check_asks_over_https(
+    bundle: Path, certificates: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, client = certificates
+    with start(bundle, "--ssl_certfile", str(own), "--ssl_ca_certs", str(client)) as server:
+        server.wait_until_serving()
+        for flags, status, said in [
+            (["--ssl_ca_certs", own, "--ssl_certfile", client], 0, "/readiness answers 200"),
+            (["--insecure", "--ssl_certfile", client], 0, "/readiness answers 200"),
+            (["--ssl_ca_certs", client, "--ssl_certfile", client], 1, "certificate verify failed"),
+            (["--insecure"], 1, "does not answer"),
+            (["--ssl_ca_certs", "/nonexistent"], 1, "No such file"),
+            ([], 1, "does not answer"),
+        ]:
+            asking = ["--port", str(server.port), "--path", "/readiness", *map(str, flags)]
+            assert health(asking) == status, flags
+            assert said in "".join(capsys.readouterr())
 
 
 @needs_openssl

@@ -1,4 +1,4 @@
-"""The dashboard and the alerts ask for metrics that there are."""
+"""The dashboard, the alerts and the autoscaler ask for metrics that there are."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from fake_engine import FakeEngine
 from prometheus_client.parser import text_string_to_metric_families
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
+KUBERNETES = DEPLOY / "kubernetes/components/autoscaling"
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
 FUNCTIONS = {"histogram_quantile", "increase", "label_values", "max_over_time", "min_over_time", "rate", "sum"}
 WORDS = FUNCTIONS | {"and", "by", "on", "or", "unless"}
@@ -47,9 +48,21 @@ def exposed(text: str) -> set[str]:
     return {family.name + suffix for family in families for suffix in SUFFIXES[family.type]}
 
 
-@pytest.mark.parametrize("expressions", [dashboard, alerts])
+def adapter() -> Iterator[str]:
+    values = yaml.safe_load((KUBERNETES / "adapter-values.yaml").read_text())
+    yield from (rule["seriesQuery"] for rule in values["rules"]["custom"])
+
+
+def test_the_autoscaler_asks_for_what_the_adapter_gives() -> None:
+    values = yaml.safe_load((KUBERNETES / "adapter-values.yaml").read_text())
+    scaler = yaml.safe_load((KUBERNETES / "autoscaler.yaml").read_text())
+    given = {rule["name"]["as"] for rule in values["rules"]["custom"]}
+    assert {metric["pods"]["metric"]["name"] for metric in scaler["spec"]["metrics"]} == given
+
+
+@pytest.mark.parametrize(("expressions", "least"), [(dashboard, 8), (alerts, 8), (adapter, 2)])
 def test_every_metric_that_is_asked_for_exists(
-    expressions: Callable[[], Iterator[str]], serve: Callable[..., None], engine: FakeEngine
+    expressions: Callable[[], Iterator[str]], least: int, serve: Callable[..., None], engine: FakeEngine
 ) -> None:
     found: list[Any] = []
 
@@ -58,7 +71,7 @@ def test_every_metric_that_is_asked_for_exists(
 
     serve(test)
     asked = [names(expression) for expression in expressions()]
-    assert len(asked) >= 8
+    assert len(asked) >= least
     assert all(asked)
     assert set().union(*asked) - exposed(found[0]) == set()
 
