@@ -25,7 +25,7 @@ ENGINE   := --target $(TARGET) $(if $(KV),--kv $(KV))
 SERVING := contract.py page.py properties.py in_flight.py readme.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve engine test test-linear invariance sanitize fuzz fuzz-api soak screenshots check lint format gpu bench load peers startup figures perf perf-accept reward-head reward-accuracy lm-eval parity clean
+.PHONY: help setup serve engine test test-ray test-linear invariance sanitize fuzz fuzz-api soak screenshots check lint format gpu bench load peers startup figures perf perf-accept reward-head reward-accuracy lm-eval parity clean
 
 help: ## list the targets and variables
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
@@ -80,6 +80,11 @@ test: lint ## everything that needs no GPU, with the coverage floor
 	@$(BIN)/coverage run -m pytest $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
+
+test-ray: $(VENV)/.installed-dev ## the serving tests on a Ray cluster of two nodes, and its own: minutes
+	@$(PIP) install -c constraints.txt -e '.[cpu,build,dev,ray]'
+	@$(BIN)/pytest -q tests/fleet $(ARGS)
+	@PEREGRINE_TEST_RAY=1 $(BIN)/pytest -q $(addprefix tests/e2e/test_,contract.py page.py properties.py) $(ARGS)
 
 test-linear: $(VENV)/.installed-dev ## the serving tests on the float32 engine with linear KV slots: minutes
 	@PEREGRINE_TEST_KV=linear $(BIN)/pytest -m 'not paged' $(addprefix tests/e2e/test_,$(SERVING)) $(ARGS)

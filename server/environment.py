@@ -5,6 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+VARIABLES = (
+    "LIGHTLLM_MAX_STOP_SEQUENCES",
+    "LIGHTLLM_STOP_SEQUENCE_MAX_LENGTH",
+    "LIGHTLLM_ALLOWED_TOKEN_IDS_MAX_LENGTH",
+    "LIGHTLLM_DECODE_PREFIX_LENGTH",
+    "SKIP_SPECIAL_TOKENS",
+    "INPUT_PENALTY",
+    "HEALTH_TIMEOUT",
+    "DEBUG_HEALTHCHECK_RETURN_FAIL",
+    "FIRST_ALLOWED_TOKENS",
+    "RETURN_LIST",
+)
+"""All of them, for who starts workers elsewhere."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRules:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from runtime.detokenizer import SampleText
 from runtime.messages import TokenOutput
 from runtime.request import FinishReason, TopLogprobs
-from server.engine_client import EngineClient
+from server.engine_port import EnginePort
 from server.environment import RequestRules
 from server.errors import ClientGoneError, ServerError, UnavailableError
 from server.first_tokens import limit_first_token
@@ -213,7 +213,7 @@ class Generator:
         first_tokens: What every output may begin with; empty for anything.
     """
 
-    client: EngineClient
+    client: EnginePort
     codec: TextCodec
     rules: RequestRules
     observer: Observer

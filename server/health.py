@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from runtime.request import SamplingParams
-from server.engine_client import EngineClient
+from server.engine_port import EnginePort
 from server.environment import RequestRules
 from server.errors import ClientGoneError, RefusedError, ServerError
 
@@ -23,7 +23,7 @@ class EngineHealth:
         rules: Give the time that a healthy engine has.
     """
 
-    def __init__(self, client: EngineClient, rules: RequestRules) -> None:
+    def __init__(self, client: EnginePort, rules: RequestRules) -> None:
         self._client = client
         self._rules = rules
         self._probe: asyncio.Task[bool] | None = None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from runtime.messages import TokenOutput
 from runtime.stats import EngineStats
@@ -44,6 +45,7 @@ class FrontMetrics:
 
     Attributes:
         tenants: The same of each tenant.
+        collectors: Asked at each scrape, after the engine.
         http: Counts the exchanges.
     """
 
@@ -57,6 +59,7 @@ class FrontMetrics:
         self._counter("peregrine_http_worker_starts", "HTTP worker processes that began to serve").inc()
         self._gaps: list[float] = []
         self.tenants = TenantMetrics(self._registry)
+        self.collectors: list[Collector] = []
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self._registry)
@@ -202,4 +205,6 @@ class FrontMetrics:
             rest.register(EngineCollector(stats, self._model_name))
         engine = [] if stats is None else [stats.pid]
         rest.register(ProcessCollector({"engine": engine, "http": http_workers()}))
+        for collector in self.collectors:
+            rest.register(collector)
         return rest

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runtime.messages import TokenOutput
-from server.engine_client import EngineClient
+from server.engine_port import EnginePort
 from server.errors import ClientGoneError, ServerError, UnavailableError
 from server.observer import Observer
 from server.request_stream import RequestStream
@@ -119,7 +119,7 @@ class ScoreCall:
 class Scorer:
     """Starts scores."""
 
-    client: EngineClient
+    client: EnginePort
     observer: Observer
 
     def start(self, requests: Sequence[ValidRequest], seconds_before: float = 0.0) -> ScoreCall:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 
 from runtime.bundle import BundleError, find_bundle, open_bundle
@@ -24,6 +25,7 @@ from server.access.flags import Access, access_of
 from server.config import HttpConfig, WorkerConfig
 from server.environment import RequestRules, count
 from server.errors import StartError
+from server.fleet.flags import fleet_settings
 from server.generation_defaults import read_defaults
 from server.ineffective_flags import LISTS, OPTIONS, SWITCHES
 from server.logs import announce, announce_as
@@ -45,13 +47,21 @@ GRACE_SECONDS = 5
 def main(argv: Sequence[str], prog: str) -> int:
     """Serve; returns the exit status."""
     try:
+        arguments = parse(argv, prog)
         config = plan(argv, prog)
+        if arguments.ray:
+            return _serve_fleet(arguments, config)
     except (StartError, BundleError, ValueError) as error:
         sys.stderr.write(f"{prog}: error: {error}\n")
         return CANNOT_START
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return asyncio.run(Supervisor(config).run())
+
+
+def parse(argv: Sequence[str], prog: str) -> argparse.Namespace:
+    """The flags; ends the program where there is something wrong with them."""
+    return serve_parser(prog).parse_args([_underscored(argument) for argument in argv])
 
 
 def plan(argv: Sequence[str], prog: str, spec: str | None = None) -> SupervisorConfig:
@@ -67,7 +77,7 @@ def plan(argv: Sequence[str], prog: str, spec: str | None = None) -> SupervisorC
         BundleError: There is no such bundle, or it cannot be read.
         ValueError: An environment variable cannot be used.
     """
-    arguments = serve_parser(prog).parse_args([_underscored(argument) for argument in argv])
+    arguments = parse(argv, prog)
     if spec is not None:
         arguments.spec, arguments.model_dir = spec, None
     announce_as(arguments.log_format)
@@ -77,6 +87,20 @@ def plan(argv: Sequence[str], prog: str, spec: str | None = None) -> SupervisorC
     config = supervisor_config(arguments, bundle, access)
     _announce(arguments, bundle)
     return replace(config, arguments=tuple(argv), spec=spec)
+
+
+def _serve_fleet(arguments: argparse.Namespace, config: SupervisorConfig) -> int:
+    """Serve from a Ray cluster.
+
+    Raises:
+        StartError: It does not start.
+    """
+    if find_spec("ray") is None:
+        raise StartError("--ray needs Ray Serve: pip install 'peregrine-llm[ray]'")
+    from server.fleet.launch import Entrance, run
+
+    entrance = Entrance(host=config.host, port=config.port, proxies=arguments.proxies, tls=config.http.tls)
+    return run(fleet_settings(arguments, config), entrance, arguments.ray)
 
 
 def refuse_unsupported(arguments: argparse.Namespace) -> None:

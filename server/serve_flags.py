@@ -10,6 +10,7 @@ from runtime.bundle.target import AUTO, TARGETS
 from server import ineffective_flags
 from server.access.flags import add_access_flags
 from server.config import DEFAULT_BODY_LIMIT
+from server.fleet.flags import add_fleet_flags
 from server.logs import LEVELS
 from server.openai.tool_formats import TOOL_FORMATS
 
@@ -30,6 +31,7 @@ def serve_parser(prog: str) -> argparse.ArgumentParser:
     _add_requests(parser)
     _add_engine(parser)
     _add_end(parser)
+    add_fleet_flags(parser)
     hidden = argparse.SUPPRESS
     parser.add_argument("--executor", choices=("auto", "scripted"), default="auto", help=hidden)
     parser.add_argument("--run_mode", default="normal", help=hidden)

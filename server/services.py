@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from server.chat_template import ChatTemplate
 from server.config import WorkerConfig
 from server.constraints import ConstraintChecker
 from server.engine_client import EngineClient
+from server.engine_port import EnginePort
 from server.engine_totals import add_up
 from server.environment import RequestRules
 from server.generate_format import GenerateFormat
@@ -50,7 +51,7 @@ class Services:
     """
 
     config: WorkerConfig
-    client: EngineClient
+    client: EnginePort
     health: EngineHealth
     codec: TextCodec
     checker: ConstraintChecker
@@ -87,11 +88,23 @@ class Services:
         self.template.close()
 
 
+async def connect_to_engine(config: WorkerConfig, stopping: Callable[[], bool]) -> EnginePort:
+    """The engine at the configured socket.
+
+    Raises:
+        TimeoutError: It does not answer.
+    """
+    client = EngineClient(config.engine_socket, config.replay_seconds, stopping)
+    await client.start()
+    return client
+
+
 async def start_services(
     config: WorkerConfig,
     environ: Mapping[str, str],
     draining: Callable[[], bool] = lambda: False,
     observers: Sequence[Observer] = (),
+    connect: Callable[[WorkerConfig, Callable[[], bool]], Awaitable[EnginePort]] = connect_to_engine,
 ) -> Services:
     """Load the tokenizer, connect to the engine and put the parts together.
 
@@ -100,6 +113,7 @@ async def start_services(
         environ: Its environment.
         draining: Says whether the server is about to stop.
         observers: Are told of requests, besides the metrics.
+        connect: Reaches the engine; given ``config`` and ``draining``.
 
     Raises:
         ValueError: The bundle's tokenizer or an environment variable cannot be used.
@@ -110,8 +124,7 @@ async def start_services(
     rules = RequestRules.from_environ(environ)
     template, head = _load_template(bundle)
     codec = TextCodec.load(bundle)
-    client = EngineClient(config.engine_socket, config.replay_seconds, draining)
-    await client.start()
+    client = await connect(config, draining)
     metrics = FrontMetrics(client.limits.max_request_tokens, config.model_name)
     client.on_step = metrics.step
     observer = Observers([metrics, *observers]) if observers else metrics

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
-from server.access.layers import guarded
 from server.app import Application
 from server.config import RUN_DIRECTORY_VARIABLE, HttpConfig, WorkerConfig, read_config
+from server.configured import configured_application
 from server.drain import Departure, LeavingWorker
 from server.logs import configure_logging
 from server.phase import PhaseReader
@@ -48,16 +47,4 @@ def create_app() -> Application:
         os.close(http.ready)
         return services
 
-    return Application(
-        start,
-        max_body_bytes=config.max_body_bytes,
-        body_seconds=config.body_seconds,
-        stall_seconds=config.stall_seconds,
-        request_timeout=config.request_timeout,
-        ui=config.ui,
-        tgi=config.tgi,
-        log_prompts=config.log_prompts,
-        guard=partial(guarded, config=config),
-        departure=departure,
-        witnesses=traced,
-    )
+    return configured_application(config, start, traced, departure)

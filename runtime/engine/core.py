@@ -29,6 +29,7 @@ from runtime.scheduler import (
     WaitingQueue,
     check_invariants,
 )
+from runtime.scheduler.prefix_digest import cached_digests
 from runtime.scheduler.sequence import RequestKey
 from runtime.stats import EngineStats
 from runtime.tenants import TenantLimits
@@ -181,6 +182,10 @@ class EngineCore:
         for violation in violations:
             log.error("scheduler invariant violated: %s", violation)
         return violations
+
+    def prefix_digests(self, limit: int) -> bytes:
+        """Digests of the ``limit`` cached blocks that were used last, one after the other."""
+        return b"".join(cached_digests(self.scheduler.kv.tree, limit))
 
     def stats(self) -> EngineStats:
         """A snapshot of the moment."""

@@ -17,7 +17,19 @@ import zmq
 
 from runtime.engine.admission import SHUTTING_DOWN
 from runtime.engine.core import EngineCore, Outputs
-from runtime.messages import Abort, AddRequest, Hello, StatsQuery, StatsReply, StepOutputs, ToEngine, ToWorker, Welcome
+from runtime.messages import (
+    Abort,
+    AddRequest,
+    Hello,
+    PrefixQuery,
+    PrefixReply,
+    StatsQuery,
+    StatsReply,
+    StepOutputs,
+    ToEngine,
+    ToWorker,
+    Welcome,
+)
 
 log = logging.getLogger(__name__)
 
@@ -158,6 +170,8 @@ class EngineLoop:
             case StatsQuery(query_id):
                 stats = msgspec.structs.replace(self.core.stats(), pid=os.getpid(), restarts_total=self.restarts)
                 self._send_one(client, StatsReply(query_id, stats))
+            case PrefixQuery(limit):
+                self._send_one(client, PrefixReply(self.core.prefix_digests(limit)))
             case Hello(pid):
                 log.info("worker %d connected", pid)
                 self._send_one(client, Welcome(self.boot_id, self.core.limits))

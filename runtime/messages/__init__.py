@@ -4,9 +4,10 @@ Fields are appended last, never moved: a worker and an engine of neighbouring ve
 other. Nothing here is ever pickled.
 """
 
-from runtime.messages.to_engine import Abort, AddRequest, Hello, StatsQuery, ToEngine
+from runtime.messages.to_engine import Abort, AddRequest, Hello, PrefixQuery, StatsQuery, ToEngine
 from runtime.messages.to_worker import (
     TIME_IS_UP,
+    PrefixReply,
     Rejected,
     RejectReason,
     StatsReply,
@@ -21,6 +22,8 @@ __all__ = [
     "Abort",
     "AddRequest",
     "Hello",
+    "PrefixQuery",
+    "PrefixReply",
     "RejectReason",
     "Rejected",
     "StatsQuery",

@@ -62,4 +62,14 @@ class StatsQuery(_Message, tag=4):
     query_id: int
 
 
-ToEngine = Hello | AddRequest | Abort | StatsQuery
+class PrefixQuery(_Message, tag=5):
+    """Ask for ``PrefixReply``.
+
+    Attributes:
+        limit: Digests at most.
+    """
+
+    limit: int
+
+
+ToEngine = Hello | AddRequest | Abort | StatsQuery | PrefixQuery

@@ -100,4 +100,14 @@ class StatsReply(_Message, tag=4):
     stats: EngineStats
 
 
-ToWorker = Welcome | StepOutputs | Rejected | StatsReply
+class PrefixReply(_Message, tag=5):
+    """Answer to ``PrefixQuery``.
+
+    Attributes:
+        digests: ``runtime.scheduler.prefix_digest`` of the cached blocks that were used last, one after the other.
+    """
+
+    digests: bytes
+
+
+ToWorker = Welcome | StepOutputs | Rejected | StatsReply | PrefixReply

@@ -11,23 +11,40 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from benchmarks.ray.cluster import cluster
 from benchmarks.server import engine_of, free_port
 
 MODEL = "smollm2-135m-instruct"
 KV = os.environ.get("PEREGRINE_TEST_KV", "paged")
 """KV cache of the default model's engine: ``linear`` is float32, with a slot for each sequence."""
+RAY = bool(os.environ.get("PEREGRINE_TEST_RAY"))
+"""Serve from a Ray cluster of two nodes, an engine on each."""
 START_SECONDS = 120
 
 
 class Server:
-    """A ``peregrine serve`` process that answers ``/health``."""
+    """A ``peregrine serve`` process that answers ``/health``.
 
-    def __init__(self, *flags: str, model: str = MODEL) -> None:
+    Args:
+        flags: Its flags.
+        model: What it serves.
+        ray: It serves from a Ray cluster of its own.
+
+    Attributes:
+        cluster_pid: Ancestor of that cluster's processes.
+    """
+
+    def __init__(self, *flags: str, model: str = MODEL, ray: bool = RAY) -> None:
         self.port = free_port()
         kind = ["--target", "cpu", "--kv", KV] if model == MODEL else []
+        self._cluster = ExitStack()
+        if ray:
+            address, self.cluster_pid = self._cluster.enter_context(cluster())
+            kind += ["--ray", address, "--replicas", "2", "--threads", "1", "--no_spinning", "--proxies", "head"]
         command = [sys.executable, "-m", "server", model, "--port", str(self.port), *kind, *flags]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.log: list[str] = []
@@ -128,4 +145,5 @@ class Server:
         self._reader.join(10)
         assert self.process.stdout is not None
         self.process.stdout.close()
+        self._cluster.close()
         return code

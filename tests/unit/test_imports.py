@@ -30,6 +30,7 @@ LAZY = {
     "cuda": ("runtime.cuda", "runtime.executors"),
     "llguidance": ("runtime.constraints",),
     "opentelemetry": ("server.tracing",),
+    "ray": ("server.fleet",),
     "torch": (),
     "pickle": (),
     "marshal": (),
