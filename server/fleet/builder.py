@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 
 from ray import serve
 
-from server.access.flags import access_of
 from server.errors import StartError
 from server.fleet.application import fleet
 from server.fleet.flags import fleet_settings
-from server.serve import refuse_unsupported, resolve_bundle, supervisor_config
-from server.serve_flags import serve_parser
+from server.serve import parse, plan
 
 
 def build(args: dict[str, str]) -> serve.Application:
@@ -26,7 +23,5 @@ def build(args: dict[str, str]) -> serve.Application:
     """
     if set(args) != {"serve"}:
         raise StartError('args needs one entry, serve: what follows "peregrine serve" on the command line')
-    arguments = serve_parser("args.serve").parse_args(shlex.split(args["serve"]))
-    refuse_unsupported(arguments)
-    config = supervisor_config(arguments, resolve_bundle(arguments), access_of(arguments, os.environ))
-    return fleet(fleet_settings(arguments, config))
+    flags = shlex.split(args["serve"])
+    return fleet(fleet_settings(parse(flags, "args.serve"), plan(flags, "args.serve")))

@@ -11,7 +11,7 @@ from server.config import HttpConfig, WorkerConfig
 from server.fleet.flags import fleet_settings
 from server.fleet.settings import QUICK_PATHS, FleetSettings, decode_settings
 from server.serve_flags import serve_parser
-from server.supervisor import SupervisorConfig
+from server.supervisor_config import SupervisorConfig
 
 
 def settings(*flags: str, threads: int | None = None) -> FleetSettings:
