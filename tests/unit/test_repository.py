@@ -1,4 +1,4 @@
-"""Links between the pages lead somewhere."""
+"""The repository as a whole: links that lead somewhere, names that are unique."""
 
 from __future__ import annotations
 
@@ -17,3 +17,9 @@ def test_links_between_pages_lead_somewhere() -> None:
     links = [(page, link) for page in pages for link in LINK.findall(page.read_text()) if not link.startswith("http")]
     assert len(links) > 50
     assert [(str(page), link) for page, link in links if not (page.parent / link).exists()] == []
+
+
+def test_test_modules_have_names_of_their_own() -> None:
+    """pytest imports them by name, from all folders."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
