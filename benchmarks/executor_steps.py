@@ -26,6 +26,13 @@ class Point(msgspec.Struct, frozen=True):
     past: int
 
 
+class Mixed(msgspec.Struct, frozen=True):
+    """Sequences that decode, and a chunk of a prompt beside them."""
+
+    decodes: Point
+    chunk: Point
+
+
 class Steps:
     """Runs steps of the executor of an engine, whose scheduler stays out of it.
 
@@ -61,14 +68,29 @@ class Steps:
         self._rows = [0]
         return self._timed([again] * STEPS)
 
-    def _starts(self, point: Point, room: int) -> Iterator[RowStart]:
+    def mixed(self, mixed: Mixed) -> list[float]:
+        """Seconds of steps that run both."""
+        decodes, chunk = mixed.decodes, mixed.chunk
+        row = decodes.rows
+        starts = [*self._starts(decodes, STEPS + 2)]
+        used = sum(len(start.blocks) for start in starts)
+        (prompt,) = self._starts(chunk, chunk.new, row, used)
+        work = [RowWork(number, 1, [], Logits.LAST, True) for number in range(row)]
+        work.append(RowWork(row, chunk.new, [], Logits.LAST, True))
+        self._run(StepPlan(ends=self._rows, starts=[*starts, prompt], work=work))
+        self._rows = [*range(row + 1)]
+        return self._timed([StepPlan(ends=[row], starts=[prompt], work=work)] * STEPS)
+
+    def _starts(self, point: Point, room: int, row: int = 0, used: int = 0) -> Iterator[RowStart]:
+        """Rows from ``row`` on, with blocks after the first ``used`` ones."""
         size = self._executor.capabilities.block_size
         count = -(-(point.past + room) // size)
         params = SamplingParams(max_new_tokens=room, ignore_eos=True)
-        for row in range(point.rows):
+        for number in range(point.rows):
             tokens = self._rng.integers(*self._tokens, point.past + point.new).tolist()
-            blocks = self._blocks[row * count : (row + 1) * count].tolist()
-            yield RowStart(row, tokens, len(tokens), point.past, blocks, params)
+            first = used + number * count
+            blocks = self._blocks[first : first + count].tolist()
+            yield RowStart(row + number, tokens, len(tokens), point.past, blocks, params)
 
     def _timed(self, plans: list[StepPlan]) -> list[float]:
         taken: list[float] = []

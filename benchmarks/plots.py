@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def load_figure(document: Document) -> Drawing:
     runs = sorted(document["runs"], key=lambda run: float(run["level"]))
     levels = [run["level"] for run in runs]
     across = "requests at once" if runs[0]["mode"] == "closed" else "requests a second"
-    figure, (first, token, good) = _panels(3)
+    figure, (first, token, good) = panels(3)
     for panel, name, title in ((first, "ttft", "time to first token, s"), (token, "tpot", "mean time per token, s")):
         for quantile, hue in zip(("p50", "p95", "p99"), HUES, strict=False):
             known = [(run["level"], run["summary"][name][quantile]) for run in runs if run["summary"][name]]
@@ -114,7 +115,7 @@ def load_figure(document: Document) -> Drawing:
 
 def scaling_figure(document: Document) -> Drawing:
     """Decode steps against the batch and prefill rates against the chunk, with their floors dashed."""
-    figure, (decode, prefill) = _panels(2)
+    figure, (decode, prefill) = panels(2)
     steps = [row for row in document["rows"] if row["new"] == 1]
     for hue, past in zip(HUES, sorted({row["past"] for row in steps}), strict=False):
         rows = [row for row in steps if row["past"] == past]
@@ -135,7 +136,7 @@ def scaling_figure(document: Document) -> Drawing:
 
 def steps_figure(document: Document) -> Drawing:
     """Of what a decode step consists, by the number of streams."""
-    figure, (panel,) = _panels(1)
+    figure, (panel,) = panels(1)
     rows = document["rows"]
     places, below = range(len(rows)), [0.0] * len(rows)
     for name, hue in zip(("graph", "sampling", "Python"), HUES, strict=False):
@@ -156,6 +157,18 @@ FIGURES: dict[str, Callable[[Document], Drawing]] = {
 }
 
 
+def save(draw: Callable[[], Drawing], target: Path) -> None:
+    """Draw a figure in the common style, and write it in the format that the name of ``target`` says."""
+    with mpl.rc_context(STYLE):
+        figure, drawn = draw()
+        figure.draw_without_rendering()  # so that places on the page are known
+        for panel in drawn:
+            panel.name_lines()
+        # NOTE: without a date, the same figures are the same bytes.
+        stamp = {"Date": None} if target.suffix == ".svg" else {}
+        figure.savefig(target, transparent=True, dpi=150, metadata=stamp)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
@@ -168,15 +181,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args.directory.mkdir(parents=True, exist_ok=True)
     for path in args.documents:
         document = _read(path, parser)
-        with mpl.rc_context(STYLE):
-            figure, panels = FIGURES[document["kind"]](document)
-            figure.draw_without_rendering()  # so that places on the page are known
-            for panel in panels:
-                panel.name_lines()
-            target = args.directory / f"{path.stem}.{args.format}"
-            # NOTE: without a date, the same figures are the same bytes.
-            stamp = {"Date": None} if args.format == "svg" else {}
-            figure.savefig(target, transparent=True, dpi=150, metadata=stamp)
+        target = args.directory / f"{path.stem}.{args.format}"
+        save(partial(FIGURES[document["kind"]], document), target)
         print(target)
 
 
@@ -191,10 +197,10 @@ def _read(path: Path, parser: argparse.ArgumentParser) -> Document:
     return document
 
 
-def _panels(count: int) -> tuple[Figure, list[Panel]]:
+def panels(count: int) -> tuple[Figure, list[Panel]]:
+    """An empty figure, its panels beside each other."""
     figure = Figure(figsize=(3.4 * max(count, 1.4), 2.6), layout="constrained")
-    panels = [Panel(axes) for axes in figure.subplots(1, count, squeeze=False)[0]]
-    return figure, panels
+    return figure, [Panel(axes) for axes in figure.subplots(1, count, squeeze=False)[0]]
 
 
 if __name__ == "__main__":

@@ -32,6 +32,11 @@ class EngineSettings:
     max_queued: int = 1000
     prefix_cache: bool = True
 
+    @property
+    def longest(self) -> int:
+        """Tokens that the traffic of such an engine has in a request: it keeps room for company."""
+        return min(8192, self.kv_tokens // 2)
+
 
 @dataclass(slots=True, eq=False)
 class Served:
@@ -45,7 +50,8 @@ class Served:
         longest_gap: Between two of its tokens.
         tokens: Generated.
         cached: Prompt tokens from the prefix cache.
-        finish: How it ended; ``NONE`` for one that was turned away.
+        finish: How it ended; ``NONE`` for one that was turned away or still runs.
+        output: Token id that its output begins with.
     """
 
     arrival: Arrival
@@ -56,6 +62,7 @@ class Served:
     tokens: int = 0
     cached: int = 0
     finish: FinishReason = FinishReason.NONE
+    output: int = 0
 
     @property
     def to_first(self) -> float:
@@ -100,19 +107,25 @@ class Replica:
         number: Names it.
         cost: How long its steps take.
         settings: Its limits.
-        policy: Its admission policy, its own.
+        policy: Makes its admission policy, its own.
         check: Verify the scheduler's books after every step.
+        watch: Is told how full it is at the start of every step.
     """
 
     number: int
     cost: CostModel
     settings: EngineSettings
-    policy: AdmissionPolicy
+    policy: Callable[[], AdmissionPolicy]
     check: bool = False
     watch: Callable[[Sample], None] | None = None
     served: dict[int, Served] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._count = self._preemptions = self.steps = 0
+        self.now = 0.0
+        self._boot()
+
+    def _boot(self) -> None:
         settings = self.settings
         self.scheduler = Scheduler(
             SchedulerConfig(
@@ -122,17 +135,14 @@ class Replica:
                 eos_token_ids=frozenset((END,)),
             ),
             KvCache(settings.kv_tokens // settings.block_size, settings.block_size, prefix_cache=settings.prefix_cache),
-            self.policy,
+            self.policy(),
         )
-        self.now = 0.0
-        self.steps = 0
         self._flying: _Flying | None = None
-        self._count = 0
 
     @property
-    def open(self) -> int:
-        """Requests that are here."""
-        return len(self.scheduler.groups)
+    def preemptions(self) -> int:
+        """Samples that had to give way."""
+        return self._preemptions + self.scheduler.counters.preemptions
 
     @property
     def next_event(self) -> float:
@@ -143,16 +153,10 @@ class Replica:
     def load(self) -> float:
         """Share of the KV cache that is referenced, and what those who wait will want of it."""
         kv = self.scheduler.kv
-        wanted = sum(group.prompt_length for group in self.scheduler.waiting)
-        return (kv.referenced * kv.block_size + wanted) / (kv.pool.num_blocks * kv.block_size)
-
-    def cached(self, prompt: list[int]) -> int:
-        """Blocks of a prompt in the prefix cache."""
-        kv = self.scheduler.kv
-        return len(kv.tree.match("", prompt, kv.block_size, (len(prompt) - 1) // kv.block_size))
+        return (kv.referenced * kv.block_size + self.scheduler.waiting.tokens) / (kv.pool.num_blocks * kv.block_size)
 
     def add(self, served: Served, now: float) -> bool:
-        """A request comes; returns whether it was taken."""
+        """A request comes; returns whether it was taken. It goes on from the tokens that it has already."""
         scheduler, arrival = self.scheduler, served.arrival
         if len(scheduler.waiting) >= self.settings.max_queued:
             return False
@@ -160,12 +164,26 @@ class Replica:
             return False
         self._count += 1
         served.replica = self.number
-        params = SamplingParams(max_new_tokens=arrival.limit)
-        group = Group((b"", self._count), arrival.prompt_ids(), params)
-        group.tenant = arrival.tenant
+        served.output = Segment(arrival.name or f"output {self.number} {self._count}", 1).ids()[0]
+        prompt = [*arrival.prompt_ids(), *range(served.output, served.output + served.tokens)]
+        params = SamplingParams(max_new_tokens=arrival.limit - served.tokens)
+        group = Group((b"", self._count), prompt, params, tenant=arrival.tenant)
         self.served[self._count] = served
         scheduler.add(group)
         if self._flying is None:
+            self.now = now
+            self._begin()
+        return True
+
+    def abort(self, served: Served, now: float) -> bool:
+        """Its client hangs up; returns whether the request was here."""
+        number = next((number for number, other in self.served.items() if other is served), None)
+        if number is None:
+            return False
+        self.scheduler.abort((b"", number))
+        served.finish = FinishReason.ABORT
+        del self.served[number]
+        if self._flying is None:  # whoever could not run beside it may run now
             self.now = now
             self._begin()
         return True
@@ -182,7 +200,7 @@ class Replica:
             if served.tokens:
                 served.longest_gap = max(served.longest_gap, self.now - served.last)
             else:
-                served.first, served.cached = self.now, sequence.cached
+                served.first, served.cached = self.now + self.cost.door, sequence.cached
             served.tokens += 1
             served.last = self.now
             if finish is not FinishReason.NONE:
@@ -195,13 +213,18 @@ class Replica:
         """The engine dies; returns what was in it."""
         lost = [*self.served.values()]
         self.served.clear()
-        self.__post_init__()
+        self._preemptions = self.preemptions
+        self._boot()
         return lost
 
-    def _begin(self) -> None:
-        step = self.scheduler.plan()
+    def _audit(self) -> None:
         if self.check and (violations := check_invariants(self.scheduler)):
             raise AssertionError(violations)
+
+    def _begin(self) -> None:
+        self._audit()
+        step = self.scheduler.plan()
+        self._audit()
         if self.watch is not None:
             kv = self.scheduler.kv
             used = kv.referenced / kv.pool.num_blocks
@@ -211,18 +234,20 @@ class Replica:
         self.steps += 1
         output, outputs, keys, products = StepOutput(), 0, 0, 0
         for sequence, _, work in step.planned:
-            keys += sequence.computed
             if work.count > 1:
                 products += work.count * (sequence.computed - work.count // 2)
+            else:
+                keys += sequence.computed
             if work.samples:
                 outputs += 1
-                output.tokens[work.row] = [self._token(sequence.group.key[1], sequence.generated)]
+                output.tokens[work.row] = [_next_token(self.served[sequence.group.key[1]])]
                 output.logprobs[work.row] = [0.0]
         load = Load(tokens=step.plan.tokens, keys=keys, products=products, outputs=outputs)
         self._flying = _Flying(step, output, self.now + self.cost.seconds(load))
 
-    def _token(self, number: int, generated: int) -> int:
-        arrival = self.served[number].arrival
-        if generated + 1 == arrival.output and arrival.output < arrival.limit:
-            return END
-        return Segment(arrival.name or f"output-{id(arrival)}", 1).ids()[0] + generated
+
+def _next_token(served: Served) -> int:
+    arrival = served.arrival
+    if served.tokens + 1 == arrival.output < arrival.limit:
+        return END
+    return served.output + served.tokens

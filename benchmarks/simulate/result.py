@@ -23,6 +23,9 @@ class Objective(msgspec.Struct, frozen=True, kw_only=True):
     first: float = 2.0
     gap: float = 0.1
 
+    def __str__(self) -> str:
+        return f"first token within {self.first:g} s, {self.gap:g} s between tokens on average"
+
     def kept(self, served: Served) -> bool:
         """Whether it was."""
         return served.finish in _DONE and served.to_first <= self.first and served.gap <= self.gap

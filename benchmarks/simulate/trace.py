@@ -34,6 +34,7 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
         limit: ``max_new_tokens``.
         name: Of its output as a segment, for later prompts that go on from it.
         tenant: Who asks.
+        patience: Seconds from its arrival after which its client hangs up; ``None`` for never.
     """
 
     seconds: float
@@ -42,6 +43,11 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     limit: int
     name: str = ""
     tenant: str = ""
+    patience: float | None = None
+
+    def at(self, seconds: float) -> Arrival:
+        """The same request at another time."""
+        return msgspec.structs.replace(self, seconds=seconds)
 
     def prompt_ids(self) -> list[int]:
         """The prompt's token ids."""
@@ -77,7 +83,7 @@ def read_trace(path: Path) -> list[Arrival]:
         except msgspec.MsgspecError as error:
             message = f"{path}:{number}: {error}"
             raise ValueError(message) from None
-        if arrival.seconds < 0 or arrival.prompt_tokens < 1 or arrival.output < 1 or arrival.limit < 1:
+        if arrival.seconds < 0 or arrival.prompt_tokens < 1 or min(arrival.output, arrival.limit) < 1:
             message = f"{path}:{number}: times are not negative, and a request has a prompt, an output and a limit"
             raise ValueError(message)
         arrivals.append(arrival)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 
 import msgspec
 
@@ -102,14 +103,17 @@ def bursts(source: Source, rate: float, count: int) -> list[Arrival]:
     return arrivals
 
 
-def assistants(source: Source, rate: float, count: int) -> list[Arrival]:
-    """A few system prompts, each before many short questions."""
-    systems = [Segment(f"system-{number}", SYSTEM_TOKENS + 200 * number) for number in range(8)]
-    weights = [1 / (rank + 1) for rank in range(len(systems))]
+def assistants(source: Source, rate: float, count: int, systems: int = 8) -> list[Arrival]:
+    """A few system prompts, the more popular the earlier (Zipf), each before many short questions."""
+    prompts = [Segment(f"system-{number}", SYSTEM_TOKENS + 200 * (number % 8)) for number in range(systems)]
+    weights = list(accumulate(1 / (rank + 1) for rank in range(systems)))
     return [
         source.request(
             now,
-            [source.draw.choices(systems, weights)[0], Segment(source.name("question"), source.length(60, 0.8, 400))],
+            [
+                source.draw.choices(prompts, cum_weights=weights)[0],
+                Segment(source.name("question"), source.length(60, 0.8, 400)),
+            ],
             source.length(90, 0.8, 400),
             256,
         )

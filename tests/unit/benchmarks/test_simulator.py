@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -26,19 +27,19 @@ def fleet(size: int = 1, router: str = "least-load", check: bool = False, **chan
     settings = EngineSettings(kv_tokens=4096, max_running=16)
 
     def make(number: int) -> Replica:
-        return Replica(number, COST, settings, Aggressive(), check=check)
+        return Replica(number, COST, settings, Aggressive, check=check)
 
     return Fleet(make=make, size=size, router=ROUTERS[router](1), **changes)  # type: ignore[arg-type]
 
 
-def traffic(name: str = "chat", rate: float = 20.0, count: int = 60, seed: int = 1) -> list[Arrival]:
+def traffic(name: str = "chat", rate: float = 20.0, count: int = 40, seed: int = 1) -> list[Arrival]:
     return TRAFFIC[name](Source(seed, 2048), rate, count)
 
 
 def test_one_request_takes_the_time_of_its_steps() -> None:
     arrival = Arrival(seconds=1.0, prompt=[Segment("question", 40)], output=3, limit=10)
     (served,) = fleet().run([arrival])
-    first = COST.seconds(Load(tokens=40, keys=40, products=40 * 20, outputs=1))
+    first = COST.seconds(Load(tokens=40, keys=0, products=40 * 20, outputs=1))
     second = COST.seconds(Load(tokens=1, keys=41, products=0, outputs=1))
     assert (served.tokens, served.finish) == (3, FinishReason.STOP)
     assert served.to_first == pytest.approx(first)
@@ -55,6 +56,16 @@ def test_every_request_gets_its_tokens(name: str) -> None:
     assert all(served.finish in DONE and served.to_first > 0 for served in outcomes)
 
 
+def test_a_request_that_its_client_leaves_frees_what_it_held() -> None:
+    arrivals = [msgspec.structs.replace(arrival, patience=0.05) for arrival in traffic(rate=200.0)]
+    left = fleet(check=True)
+    gone = [served for served in left.run(arrivals) if served.finish is FinishReason.ABORT]
+    assert gone
+    assert all(served.tokens < served.arrival.generated for served in gone)
+    assert left.replicas[0].scheduler.kv.referenced == 0
+    assert not left.replicas[0].scheduler.has_work
+
+
 def test_a_seed_gives_one_run() -> None:
     def run(seed: int) -> list[float]:
         return [served.last for served in fleet(3, "two-choices").run(traffic(seed=seed))]
@@ -64,7 +75,7 @@ def test_a_seed_gives_one_run() -> None:
 
 
 def test_preemption_costs_time_and_nothing_else() -> None:
-    arrivals = traffic(rate=500.0, count=100)
+    arrivals = traffic(rate=500.0, count=40)
     busy = fleet(check=True)
     outcomes = busy.run(arrivals)
     assert busy.replicas[0].scheduler.counters.preemptions > 0
@@ -78,14 +89,14 @@ def test_conversations_find_what_was_said_before() -> None:
 
 def test_affinity_finds_more_than_chance() -> None:
     def cached(router: str) -> float:
-        return summarise(fleet(6, router).run(traffic("assistants", count=200)), Objective()).cached
+        return summarise(fleet(6, router).run(traffic("assistants", count=80)), Objective()).cached
 
     assert cached("prefix-affinity") > cached("random")
 
 
 def test_what_overflows_the_queue_is_refused() -> None:
     settings = EngineSettings(kv_tokens=4096, max_running=4, max_queued=5)
-    small = Fleet(make=lambda number: Replica(number, COST, settings, FuturePeak()), size=1, router=LeastLoad())
+    small = Fleet(make=lambda number: Replica(number, COST, settings, FuturePeak), size=1, router=LeastLoad(1))
     outcomes = small.run(traffic(rate=1000.0))
     refused = [served for served in outcomes if served.finish is FinishReason.NONE]
     assert 0 < len(refused) < len(outcomes)
@@ -108,8 +119,8 @@ def test_without_another_try_the_dead_replicas_requests_fail() -> None:
 
 
 def test_the_number_of_replicas_follows_the_load() -> None:
-    busy = traffic(rate=400.0, count=300)
-    scaled = fleet(1, autoscaling=Autoscaling(least=1, most=8, every=0.2, start=0.1))
+    busy = traffic(rate=400.0, count=150)
+    scaled = fleet(1, autoscaling=Autoscaling(least=1, most=8, every=0.2, start=0.1, patience=1.0))
     outcomes = scaled.run([*busy, Arrival(seconds=60.0, prompt=[Segment("late", 8)], output=1, limit=1)])
     assert max(size for _, size in scaled.sizes) > 2
     assert scaled.sizes[-1][1] == 1
