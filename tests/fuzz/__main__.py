@@ -14,7 +14,7 @@ from pathlib import Path
 import atheris
 from fuzz.corpus import TARGETS, load, store
 
-PACKAGES = ["build_engine", "runtime", "server"]
+PACKAGES = ["build_engine", "runtime", "server", "jinja2"]
 LONGEST = 512
 SLOW_SECONDS, MEMORY_MB = 60, 2048
 
