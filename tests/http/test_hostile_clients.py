@@ -189,7 +189,9 @@ def test_each_real_request_is_answered_once_and_what_is_none_is_refused(
     assert [status for status in outcomes[name] if status != 100] == ATTACKS[name][1]
 
 
-@pytest.mark.parametrize("start", [b"", GET[:1], post(body=b"", length=b"%d" % BODY_BYTES)], ids=["silent", "slow head", "slow body"])
+@pytest.mark.parametrize(
+    "start", [b"", GET[:1], post(body=b"", length=b"%d" % BODY_BYTES)], ids=["silent", "slow head", "slow body"]
+)
 def test_who_sends_slowly_is_closed_and_keeps_nobody_waiting(start: bytes, server: ServerProcess) -> None:
     slow = [connect(server) for _ in range(20)]
     for connection in slow:
