@@ -80,7 +80,8 @@ class Fleet:
         self._starting = 0
         self._calm_since = 0.0
         self._draw = random.Random(self.seed)
-        self._views = [View(self.replicas[0].settings.kv_tokens) for _ in range(self.views)]
+        self._views = [View() for _ in range(self.views)]
+        self._members_changed()
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
         self._order = 0
         self._left = len(arrivals)
@@ -116,14 +117,13 @@ class Fleet:
         self._send(served, now)
 
     def _send(self, served: Served, now: float) -> None:
-        arrival = served.arrival
         view = self._draw.choice(self._views)
-        replica = self._up[self.router.choose(view, arrival)] if self._up else None
+        demand = self.router.demand(served.arrival, self.replicas[0].settings.block_size)
+        replica = self._up[self.router.choose(view, demand)] if self._up else None
         if replica is None or not replica.add(served, now):
             self._end(served, FinishReason.NONE)
             return
-        view.sent(replica.number, arrival)
-        self.router.sent(replica.number, arrival)
+        view.sent(replica.number, demand)
         self._watch(replica)
 
     def _leave(self, served: Served, now: float) -> None:
@@ -153,7 +153,6 @@ class Fleet:
         replica = self._up.pop(failure.replica, None)
         if replica is None:
             return
-        self.router.lost(replica.number)
         self._members_changed()
         for served in replica.lose():
             tries = self._lost[id(served)] = self._lost.get(id(served), 0) + 1
@@ -169,12 +168,12 @@ class Fleet:
 
     def _members_changed(self) -> None:
         for view in self._views:
-            view.report({number: view.load(number) if number in view.places else 0.0 for number in self._up})
+            view.members(self._up)
 
     def _report(self, now: float) -> None:
-        loads = {number: replica.load for number, replica in self._up.items()}
+        reports = {number: replica.report(self.router.prefixes) for number, replica in self._up.items()}
         for view in self._views:
-            view.report(loads)
+            view.report(reports)
         self._at(now + self.report, self._report)
 
     def _scale(self, now: float) -> None:
@@ -190,7 +189,6 @@ class Fleet:
         elif now - self._calm_since >= scaling.patience:
             # NOTE: those that leave finish what they have, and are asked for nothing more.
             for number in sorted(self._up, reverse=True)[: len(self._up) - wanted]:
-                self.router.lost(number)
                 del self._up[number]
             self._members_changed()
         self.sizes.append((now, len(self._up)))

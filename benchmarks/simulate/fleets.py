@@ -22,7 +22,7 @@ from benchmarks.simulate.fleet import Autoscaling, Failure, Fleet
 from benchmarks.simulate.pool import side_by_side
 from benchmarks.simulate.replica import EngineSettings, Replica
 from benchmarks.simulate.result import Objective, Summary, summarise
-from benchmarks.simulate.routing import ROUTERS
+from benchmarks.simulate.routing import ROUTERS, Router
 from benchmarks.simulate.scenario import engine_flags, objective_of, policy, policy_named, settings_of
 from benchmarks.simulate.trace import Arrival, in_order
 from benchmarks.simulate.traffic import Source, assistants
@@ -100,7 +100,7 @@ def run(case: Case) -> Outcome:
     played = Fleet(
         make=lambda number: Replica(number, case.cost, case.settings, policy_named(case.policy)),
         size=size,
-        router=ROUTERS[case.router](case.seed),
+        router=Router(case.router, case.seed),
         views=math.ceil(case.replicas / REPLICAS_A_ROUTER),
         autoscaling=autoscaling,
         failures=failures,
@@ -174,7 +174,7 @@ def parser() -> argparse.ArgumentParser:
         prog="benchmarks.simulate.fleets", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("--sizes", type=at_least(1), nargs="+", default=list(SIZES), help="replicas")
-    made.add_argument("--routers", nargs="+", choices=tuple(ROUTERS), default=list(ROUTERS))
+    made.add_argument("--routers", nargs="+", choices=ROUTERS, default=list(ROUTERS))
     made.add_argument("--rate", type=positive, default=8.0, help="requests a second for each replica")
     made.add_argument("--requests", type=at_least(1), default=30, help="for each replica")
     made.add_argument("--seeds", type=at_least(1), default=3, help="of fleets of up to 64 replicas; larger ones have 1")

@@ -15,7 +15,7 @@ from benchmarks.simulate.cost import KNOTS, CostModel
 from benchmarks.simulate.fleet import Autoscaling, Failure, Fleet
 from benchmarks.simulate.pool import side_by_side
 from benchmarks.simulate.replica import EngineSettings, Replica, Served
-from benchmarks.simulate.routing import ROUTERS
+from benchmarks.simulate.routing import ROUTERS, Router
 from benchmarks.simulate.scenario import policy_named
 from benchmarks.simulate.trace import Arrival, Segment, in_order
 from benchmarks.usage import at_least
@@ -58,7 +58,7 @@ def fleet(draw: random.Random, settings: EngineSettings, policy: str) -> Fleet:
     return Fleet(
         make=lambda number: Replica(number, COST, settings, policy_named(policy), check=True),
         size=size,
-        router=ROUTERS[draw.choice([*ROUTERS])](draw.randrange(1000)),
+        router=Router(draw.choice(ROUTERS), draw.randrange(1000)),
         views=draw.choice((1, 2)),
         report=draw.choice((0.01, 0.3)),
         autoscaling=scaling,

@@ -19,6 +19,10 @@ from runtime.scheduler import (
     StepOutput,
     check_invariants,
 )
+from runtime.scheduler.prefix_digest import cached_digests
+from runtime.stats import EngineStats
+from server.fleet.prefix_probe import MAX_DIGESTS
+from server.fleet.report import Report, kv_load
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +125,7 @@ class Replica:
     served: dict[int, Served] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._count = self._preemptions = self.steps = 0
+        self._count = self._preemptions = self._reports = self.steps = 0
         self.now = 0.0
         self._boot()
 
@@ -151,9 +155,22 @@ class Replica:
 
     @property
     def load(self) -> float:
-        """Share of the KV cache that is referenced, and what those who wait will want of it."""
-        kv = self.scheduler.kv
-        return (kv.referenced * kv.block_size + self.scheduler.waiting.tokens) / (kv.pool.num_blocks * kv.block_size)
+        """As an engine says it to routers and the autoscaler."""
+        scheduler = self.scheduler
+        return kv_load(
+            EngineStats(
+                running=len(scheduler.running),
+                waiting=len(scheduler.waiting),
+                peak_tokens=scheduler.peak_tokens(),
+                capacity_tokens=self.settings.kv_tokens,
+            )
+        )
+
+    def report(self, prefixes: bool) -> Report:
+        """What routers get to know, with digests of the cached prefixes if they look at them."""
+        self._reports += 1
+        digests = cached_digests(self.scheduler.kv.tree, MAX_DIGESTS) if prefixes else ()
+        return Report(self._reports, self.load, self.settings.kv_tokens, frozenset(digests))
 
     def add(self, served: Served, now: float) -> bool:
         """A request comes; returns whether it was taken. It goes on from the tokens that it has already."""

@@ -1,150 +1,79 @@
-"""Which replica a request goes to, by what a router can know of them.
+"""Which replica a request goes to: by the routing that ships, and by one more that it is compared with.
 
 A router knows what replicas told it last, and what it has sent since: loads are seconds old, and what other routers do
-is news with the next report. Choosing costs the same whether there are ten replicas or a thousand.
+is news with the next report.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import get_args
 
-from benchmarks.simulate.index import PrefixIndex, prefix_keys
 from benchmarks.simulate.trace import Arrival
+from runtime.scheduler.prefix_digest import prompt_digests
+from server.fleet.report import Report
+from server.fleet.routing import Candidate, Demand, choose
+from server.fleet.settings import DEFAULT_LOAD_GAP, Routing
 
-BOUND = 0.25
-"""How far the load of a replica that has a prompt's beginning may be above the mean."""
+LEAST_OF_ALL = "least_of_all"
+"""The least loaded of all replicas, where ``least_loaded`` looks at two."""
 
-_TRIES = 4
-"""Holders of a prefix that are looked at: a popular one is held by many."""
+ROUTERS: tuple[str, ...] = (*get_args(Routing), LEAST_OF_ALL)
 
 
 @dataclass(slots=True)
 class View:
-    """What a router knows.
+    """What one router knows: the replicas that are there."""
+
+    candidates: dict[int, Candidate] = field(default_factory=dict)
+
+    def members(self, numbers: Iterable[int]) -> None:
+        """These are there, and no others."""
+        self.candidates = {number: self.candidates.get(number) or Candidate() for number in numbers}
+
+    def report(self, reports: Mapping[int, Report]) -> None:
+        """Replicas say how they are."""
+        for number, report in reports.items():
+            self.candidates[number].update(report)
+
+    def sent(self, number: int, demand: Demand) -> None:
+        """A request goes to a replica."""
+        self.candidates[number].send(demand)
+
+
+@dataclass(slots=True)
+class Router:
+    """A policy.
 
     Attributes:
-        numbers: Replicas that are there.
-        loads: Their loads, in the same order: as reported, and what was sent since.
-        places: Where a replica is in both.
-        capacity: KV tokens of a replica.
+        policy: One of ``ROUTERS``.
+        seed: Of what chance decides.
+        max_load_gap: See ``server.fleet.settings.FleetSettings``.
     """
 
-    capacity: int
-    numbers: list[int] = field(default_factory=list)
-    loads: list[float] = field(default_factory=list)
-    places: dict[int, int] = field(default_factory=dict)
+    policy: str
+    seed: int = 0
+    max_load_gap: float = DEFAULT_LOAD_GAP
+    draw: random.Random = field(init=False)
 
-    def report(self, loads: dict[int, float]) -> None:
-        """All replicas say how they are."""
-        self.numbers, self.loads = [*loads], [*loads.values()]
-        self.places = {number: place for place, number in enumerate(self.numbers)}
+    def __post_init__(self) -> None:
+        self.draw = random.Random(self.seed)
 
-    def sent(self, number: int, arrival: Arrival) -> None:
-        """A request goes to a replica."""
-        self.loads[self.places[number]] += arrival.prompt_tokens / self.capacity
+    @property
+    def prefixes(self) -> bool:
+        """Whether it looks at what replicas have cached."""
+        return self.policy == "prefix"
 
-    def load(self, number: int) -> float:
-        """Of a replica that is there."""
-        return self.loads[self.places[number]]
+    def demand(self, arrival: Arrival, block_size: int) -> Demand:
+        """What it has to know of a request."""
+        digests = prompt_digests("", arrival.prompt_ids(), block_size) if self.prefixes else ()
+        return Demand(arrival.prompt_tokens + arrival.limit, digests)
 
-
-class Router(Protocol):
-    """A policy."""
-
-    def choose(self, view: View, arrival: Arrival) -> int:
+    def choose(self, view: View, demand: Demand) -> int:
         """Number of the replica that gets the request; the view has one at least."""
-        ...
-
-    def sent(self, number: int, arrival: Arrival) -> None:
-        """A request went to a replica, by whichever router."""
-        ...
-
-    def lost(self, number: int) -> None:
-        """A replica is gone, and all that it had cached."""
-        ...
-
-
-class Random:
-    """Any of them."""
-
-    def __init__(self, seed: int) -> None:
-        self.draw = random.Random(seed)
-
-    def choose(self, view: View, arrival: Arrival) -> int:  # noqa: ARG002
-        """See ``Router``."""
-        return self.draw.choice(view.numbers)
-
-    def sent(self, number: int, arrival: Arrival) -> None:
-        """See ``Router``: nothing is remembered."""
-
-    def lost(self, number: int) -> None:
-        """See ``Router``."""
-
-
-class LeastLoad(Random):
-    """The one with the least load."""
-
-    def choose(self, view: View, arrival: Arrival) -> int:  # noqa: ARG002
-        """See ``Router``."""
-        return view.numbers[view.loads.index(min(view.loads))]
-
-
-class TwoChoices(Random):
-    """The less loaded of two at random (Mitzenmacher 2001)."""
-
-    def choose(self, view: View, arrival: Arrival) -> int:  # noqa: ARG002
-        """See ``Router``."""
-        return self.better(view, self.draw.choices(view.numbers, k=2))
-
-    def better(self, view: View, numbers: list[int]) -> int:
-        """The least loaded of some."""
-        return min(numbers, key=view.load)
-
-
-class PrefixAffinity(TwoChoices):
-    """One that was sent the most of the prompt before, unless it is too busy; without any, the better of two.
-
-    Args:
-        seed: Of the draws.
-        bound: How far above the mean the load of the chosen one may be.
-        remembered: Blocks of prompts remembered of a replica: about as many as its cache keeps.
-    """
-
-    def __init__(self, seed: int, bound: float = BOUND, remembered: int = 2048) -> None:
-        super().__init__(seed)
-        self._bound = bound
-        self._index = PrefixIndex(remembered)
-
-    def choose(self, view: View, arrival: Arrival) -> int:
-        """See ``Router``."""
-        most = sum(view.loads) / len(view.loads) + self._bound
-        for holders in self._index.holders(prefix_keys(arrival)):
-            near = [number for number in self._some(holders) if number in view.places and view.load(number) <= most]
-            if near:
-                return self.better(view, near[:2])
-        return super().choose(view, arrival)
-
-    def sent(self, number: int, arrival: Arrival) -> None:
-        """See ``Router``."""
-        self._index.add(number, prefix_keys(arrival))
-
-    def lost(self, number: int) -> None:
-        """See ``Router``."""
-        self._index.forget(number)
-
-    def _some(self, holders: list[int]) -> Iterator[int]:
-        if len(holders) <= _TRIES:
-            yield from self.draw.sample(holders, len(holders))
-        else:
-            yield from self.draw.choices(holders, k=_TRIES)
-
-
-ROUTERS: dict[str, Callable[[int], Router]] = {
-    "random": Random,
-    "least-load": LeastLoad,
-    "two-choices": TwoChoices,
-    "prefix-affinity": PrefixAffinity,
-}
+        candidates = view.candidates
+        if self.policy == LEAST_OF_ALL:
+            return min(candidates, key=lambda number: candidates[number].load)
+        return choose(self.policy, candidates, demand, self.max_load_gap, self.draw)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from benchmarks.simulate.cost import CostModel, read_model
 from benchmarks.simulate.fleet import Fleet
 from benchmarks.simulate.replica import EngineSettings, Replica, Sample
 from benchmarks.simulate.result import Objective
-from benchmarks.simulate.routing import LeastLoad
+from benchmarks.simulate.routing import LEAST_OF_ALL, Router
 from benchmarks.simulate.trace import Arrival, read_trace
 from benchmarks.simulate.traffic import TRAFFIC, Source
 from benchmarks.usage import UsageError, at_least, positive
@@ -123,6 +123,8 @@ def play(
     watch: Callable[[Sample], None] | None = None,
 ) -> Fleet:
     """One engine with a trace."""
-    fleet = Fleet(make=lambda number: Replica(number, cost, settings, policy, watch=watch), size=1, router=LeastLoad(0))
+    fleet = Fleet(
+        make=lambda number: Replica(number, cost, settings, policy, watch=watch), size=1, router=Router(LEAST_OF_ALL)
+    )
     fleet.run(arrivals)
     return fleet

@@ -1,18 +1,23 @@
 """Which engine a request goes to: the policies, and the little that a router remembers. Knows nothing of Ray.
 
 ``least_loaded`` is the power of two choices (Mitzenmacher, 1996) over the load of KV caches; ``prefix`` goes to the
-engine with the longest cached prefix as long as that is not much more loaded than the least loaded one.
+engine with the longest cached prefix as long as that is not much more loaded than engines are on average. The
+simulator (``benchmarks.simulate``) plays fleets with this module.
 """
 
 from __future__ import annotations
 
 import random
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
+from typing import TypeVar
 
 from server.fleet.report import Report
 from server.fleet.settings import Routing
+
+Name = TypeVar("Name", bound=Hashable)
 
 REMEMBERED_PREFIXES = 4096
 """Digests a router remembers of what it sent to an engine, until the engine's own reports have them."""
@@ -33,32 +38,36 @@ class Demand:
 
 @dataclass(slots=True)
 class Candidate:
-    """An engine as one router knows it: its last report, and what was sent there since."""
+    """An engine as one router knows it: its last report, and what was sent there since.
+
+    Attributes:
+        report: The last one.
+        load: As a share of its KV cache.
+        sent_prefixes: Digests of what this router has sent it, the latest last.
+    """
 
     report: Report = field(default_factory=Report)
-    sent_tokens: int = 0
+    load: float = 0.0
     sent_prefixes: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
-
-    @property
-    def load(self) -> float:
-        """As a share of its KV cache."""
-        return self.report.load + self.sent_tokens / max(1, self.report.capacity)
 
     def update(self, report: Report) -> None:
         """A report has come; it knows of what was sent before it."""
         if report.number != self.report.number:
-            self.report, self.sent_tokens = report, 0
+            self.report, self.load = report, report.load
 
     def cached_blocks(self, prefixes: Sequence[bytes]) -> int:
         """How many blocks of a prompt it has, or will have when the request gets there."""
-        for count in range(len(prefixes), 0, -1):
-            if prefixes[count - 1] in self.report.prefixes or prefixes[count - 1] in self.sent_prefixes:
+        reported, sent = self.report.prefixes, self.sent_prefixes
+        for count, prefix in enumerate(prefixes):
+            if prefix not in reported and prefix not in sent:
                 return count
-        return 0
+        return len(prefixes)
 
     def send(self, demand: Demand) -> None:
         """A request goes there."""
-        self.sent_tokens += demand.tokens
+        capacity = self.report.capacity
+        # NOTE: an engine that has not said yet how large it is counts as full with its first request.
+        self.load += demand.tokens / capacity if capacity else 1.0
         for prefix in demand.prefixes:
             self.sent_prefixes[prefix] = None
             self.sent_prefixes.move_to_end(prefix)
@@ -67,8 +76,8 @@ class Candidate:
 
 
 def choose(
-    policy: Routing, candidates: Mapping[str, Candidate], demand: Demand, max_load_gap: float, draw: random.Random
-) -> str:
+    policy: Routing, candidates: Mapping[Name, Candidate], demand: Demand, max_load_gap: float, draw: random.Random
+) -> Name:
     """The name of the engine to take.
 
     Args:
@@ -82,11 +91,13 @@ def choose(
     if policy == "random":
         return draw.choice(names)
     if policy == "prefix":
-        least = min(candidate.load for candidate in candidates.values())
-        near = [name for name in names if candidates[name].load <= least + max_load_gap]
-        cached = {name: candidates[name].cached_blocks(demand.prefixes) for name in near}
-        longest = max(cached.values())
-        if longest:
-            names = [name for name in near if cached[name] == longest]
+        most = fmean(candidate.load for candidate in candidates.values()) + max_load_gap
+        cached = {
+            name: candidate.cached_blocks(demand.prefixes)
+            for name, candidate in candidates.items()
+            if candidate.load <= most
+        }
+        if longest := max(cached.values(), default=0):
+            names = [name for name, count in cached.items() if count == longest]
     pair = draw.sample(names, min(2, len(names)))
     return min(pair, key=lambda name: candidates[name].load)

@@ -12,6 +12,9 @@ from server.config import WorkerConfig
 
 Routing = Literal["prefix", "least_loaded", "random"]
 
+DEFAULT_LOAD_GAP = 0.25
+"""See ``FleetSettings.max_load_gap``."""
+
 QUICK_PATHS = {
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
@@ -39,8 +42,8 @@ class FleetSettings(msgspec.Struct, frozen=True, kw_only=True):
         cpus: Cores that Ray sets aside for an engine.
         gpus: GPUs that Ray sets aside for an engine.
         routing: How an engine is chosen for a request.
-        max_load_gap: By how much the engine with the longest cached prefix may be more loaded than the least loaded
-            one, as a share of an engine's KV cache, before it is passed over.
+        max_load_gap: By how much the engine with the longest cached prefix may be more loaded than engines are on
+            average, as a share of an engine's KV cache, before it is passed over.
         target_load: Share of the KV cache that the autoscaler aims at.
         look_back: Seconds that the autoscaler averages over.
         upscale_delay: Seconds that the load has to ask for more engines before it gets them.
@@ -59,7 +62,7 @@ class FleetSettings(msgspec.Struct, frozen=True, kw_only=True):
     cpus: float = 1.0
     gpus: float = 0.0
     routing: Routing = "prefix"
-    max_load_gap: float = 0.25
+    max_load_gap: float = DEFAULT_LOAD_GAP
     target_load: float = 0.7
     look_back: float = 15.0
     upscale_delay: float = 10.0

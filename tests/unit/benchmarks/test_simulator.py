@@ -13,7 +13,7 @@ from benchmarks.simulate.cost import KNOTS, CostModel, Load, fit
 from benchmarks.simulate.fleet import Autoscaling, Failure, Fleet
 from benchmarks.simulate.replica import EngineSettings, Replica, Served
 from benchmarks.simulate.result import Objective, summarise
-from benchmarks.simulate.routing import ROUTERS, LeastLoad
+from benchmarks.simulate.routing import LEAST_OF_ALL, Router
 from benchmarks.simulate.trace import Arrival, Segment, read_trace, write_trace
 from benchmarks.simulate.traffic import TRAFFIC, Source
 from runtime.request import FinishReason
@@ -23,13 +23,13 @@ COST = CostModel(curve=[0.001 * (1 + knot / 32) for knot in KNOTS], key=1e-8, pr
 DONE = (FinishReason.STOP, FinishReason.LENGTH)
 
 
-def fleet(size: int = 1, router: str = "least-load", check: bool = False, **changes: object) -> Fleet:
+def fleet(size: int = 1, router: str = "least_of_all", check: bool = False, **changes: object) -> Fleet:
     settings = EngineSettings(kv_tokens=4096, max_running=16)
 
     def make(number: int) -> Replica:
         return Replica(number, COST, settings, Aggressive, check=check)
 
-    return Fleet(make=make, size=size, router=ROUTERS[router](1), **changes)  # type: ignore[arg-type]
+    return Fleet(make=make, size=size, router=Router(router, 1), **changes)  # type: ignore[arg-type]
 
 
 def traffic(name: str = "chat", rate: float = 20.0, count: int = 40, seed: int = 1) -> list[Arrival]:
@@ -68,7 +68,7 @@ def test_a_request_that_its_client_leaves_frees_what_it_held() -> None:
 
 def test_a_seed_gives_one_run() -> None:
     def run(seed: int) -> list[float]:
-        return [served.last for served in fleet(3, "two-choices").run(traffic(seed=seed))]
+        return [served.last for served in fleet(3, "least_loaded").run(traffic(seed=seed))]
 
     assert run(1) == run(1)
     assert run(1) != run(2)
@@ -91,12 +91,12 @@ def test_affinity_finds_more_than_chance() -> None:
     def cached(router: str) -> float:
         return summarise(fleet(6, router).run(traffic("assistants", count=80)), Objective()).cached
 
-    assert cached("prefix-affinity") > cached("random")
+    assert cached("prefix") > cached("random")
 
 
 def test_what_overflows_the_queue_is_refused() -> None:
     settings = EngineSettings(kv_tokens=4096, max_running=4, max_queued=5)
-    small = Fleet(make=lambda number: Replica(number, COST, settings, FuturePeak), size=1, router=LeastLoad(1))
+    small = Fleet(make=lambda number: Replica(number, COST, settings, FuturePeak), size=1, router=Router(LEAST_OF_ALL))
     outcomes = small.run(traffic(rate=1000.0))
     refused = [served for served in outcomes if served.finish is FinishReason.NONE]
     assert 0 < len(refused) < len(outcomes)

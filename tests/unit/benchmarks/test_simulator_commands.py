@@ -96,7 +96,7 @@ def test_fleets_have_a_row_for_each_question(
     outcomes = json.loads((tmp_path / "f.json").read_bytes())["outcomes"]
     assert len(outcomes) == 2 * 4 + 4 + len(fleets.TARGETS)
     assert all(outcome["summary"]["answered"] == outcome["summary"]["requests"] for outcome in outcomes)
-    assert "prefix-affinity" in capsys.readouterr().out
+    assert "prefix" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["past", "past_future:x", "past_future:1", "aggressive:0.1"])
@@ -137,4 +137,4 @@ def test_figures_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ["--sizes", "1", "2", "--requests", "4", "--middle", "2", "--seeds", "1", "--plot", str(tmp_path / "fleet.svg")]
     )
     assert "time to first token" in (tmp_path / "engine.svg").read_text()
-    assert "prefix-affinity" in (tmp_path / "fleet.svg").read_text()
+    assert "prefix" in (tmp_path / "fleet.svg").read_text()

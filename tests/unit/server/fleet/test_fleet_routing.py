@@ -13,7 +13,9 @@ PROMPT = prompt_digests("", range(64), 16)
 
 
 def engine(load: float, *prefixes: bytes, number: int = 1) -> Candidate:
-    return Candidate(Report(number, load, 1000, frozenset(prefixes)))
+    made = Candidate()
+    made.update(Report(number, load, 1000, frozenset(prefixes)))
+    return made
 
 
 def test_the_less_loaded_of_two_is_taken() -> None:
@@ -33,8 +35,10 @@ def test_the_longest_cached_prefix_wins_while_loads_are_near() -> None:
 
 
 def test_a_prefix_does_not_pile_load_on_one_engine() -> None:
-    engines = {"idle": engine(0.0), "has it": engine(0.3, *PROMPT)}
+    engines = {"idle": engine(0.0), "has it": engine(0.6, *PROMPT)}
     assert choose("prefix", engines, Demand(100, PROMPT), 0.25, random.Random(0)) == "idle"
+    engines["has it"] = engine(0.4, *PROMPT)
+    assert choose("prefix", engines, Demand(100, PROMPT), 0.25, random.Random(0)) == "has it"
 
 
 def test_what_was_sent_counts_until_the_next_report() -> None:
@@ -46,6 +50,17 @@ def test_what_was_sent_counts_until_the_next_report() -> None:
     assert candidate.load == 0.5, "the report is the one that it had"
     candidate.update(Report(2, 0.4, 1000, frozenset()))
     assert candidate.load == 0.4
+
+
+def test_an_engine_that_has_not_said_how_large_it_is_is_full_with_one_request() -> None:
+    new = Candidate()
+    new.send(Demand(10))
+    assert new.load == 1.0
+
+
+def test_a_prefix_is_cached_as_far_as_all_of_its_beginning_is() -> None:
+    assert engine(0.0, PROMPT[0], PROMPT[2]).cached_blocks(PROMPT) == 1
+    assert engine(0.0, *PROMPT).cached_blocks(PROMPT) == len(PROMPT)
 
 
 def test_a_router_remembers_a_bounded_number_of_prefixes() -> None:
