@@ -62,7 +62,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_step_tokens: Count | None = None
     threads: Count | None = None
     spinning: bool = True
-    admission: Literal["future_peak", "past_future", "aggressive"] = "future_peak"
+    admission: Literal["future_peak", "past_future", "aggressive"] = "past_future"
     token_ratio: float = 0.0
     router_max_new_tokens: Count = 1024
     prefix_cache: bool = True

@@ -141,9 +141,15 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--batch_max_tokens", type=count, metavar="N", help="tokens in a step, up to 1024")
     group.add_argument("--chunked_prefill_size", type=count, metavar="N", help="the same")
-    group.add_argument("--router_token_ratio", type=real(0, 1), default=0.0, metavar="X")
+    group.add_argument(
+        "--router_token_ratio", type=real(0, 1), metavar="X", help="asks for LightLLM's admission, future_peak"
+    )
     group.add_argument("--router_max_new_token_len", type=count, default=1024, metavar="N")
-    group.add_argument("--admission", choices=("future_peak", "past_future", "aggressive"), default="future_peak")
+    group.add_argument(
+        "--admission",
+        choices=("future_peak", "past_future", "aggressive"),
+        help="default: past_future, or future_peak where --router_token_ratio is given",
+    )
     group.add_argument("--disable_dynamic_prompt_cache", action="store_true", help="no prefix cache")
     group.add_argument("--mem_fraction", type=real(0.01, 0.99), metavar="X", help="of memory, for the KV cache")
     group.add_argument("--eos_id", type=number(0, 2**31 - 1), nargs="+", metavar="ID")

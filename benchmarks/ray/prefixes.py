@@ -1,45 +1,52 @@
-"""Prefix affinity against random routing: two engines, prompts that share their beginnings.
+"""Prefix affinity against other routing: two engines, prompts that share their beginnings, and the simulator beside it.
 
     python -m benchmarks.ray.prefixes [--requests N] [--json FILE]
 
-Each of ``GROUPS`` beginnings is as long as a system prompt; every request has one of them and an end of its own, in an
-order that is the same for all policies. Each engine's KV cache holds about half of the beginnings.
+Each of ``GROUPS`` beginnings is as long as a system prompt; every request has one of them and an end of its own. All
+policies get the same requests at the same times. Each engine's KV cache holds less than all beginnings. The simulator
+plays the trace with the same routing; how much slower steps are here than those that it was fitted to is found on the
+first policy, by the mean time to the first token.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import http.client
 import json
 import random
 import re
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import machine
-from benchmarks.client import StreamResult, stream
 from benchmarks.ray.served import served
+from benchmarks.simulate.cost import CostModel, read_model
+from benchmarks.simulate.fleet import Fleet
+from benchmarks.simulate.replica import EngineSettings, Replica, Served
+from benchmarks.simulate.routing import Router
+from benchmarks.simulate.scenario import MEASURED
+from benchmarks.simulate.served import play
+from benchmarks.simulate.trace import Arrival, Segment
+from runtime.scheduler import FuturePeak
 
 GROUPS, BEGINNING, END, OUTPUT = 16, 384, 32, 8
 CAPACITY = 5120
-AT_ONCE = 2
+RATE = 5.0
+"""Requests a second."""
+
 POLICIES = ("random", "least_loaded", "prefix")
+_PACES = (1.0, 8.0)
 
 
-def prompts(requests: int) -> list[list[int]]:
+def trace(requests: int) -> list[Arrival]:
     draw = random.Random(1)
-    beginnings = [[draw.randrange(100, 40_000) for _ in range(BEGINNING)] for _ in range(GROUPS)]
-    return [draw.choice(beginnings) + [draw.randrange(100, 40_000) for _ in range(END)] for _ in range(requests)]
-
-
-async def replay(port: int, trace: list[list[int]]) -> list[StreamResult]:
-    waiting = iter(trace)
-
-    async def client() -> list[StreamResult]:
-        return [await stream("127.0.0.1", port, prompt, OUTPUT) for prompt in waiting]
-
-    return [result for results in await asyncio.gather(*(client() for _ in range(AT_ONCE))) for result in results]
+    now, arrivals = 0.0, []
+    for number in range(requests):
+        now += draw.expovariate(RATE)
+        prompt = [Segment(f"beginning-{draw.randrange(GROUPS)}", BEGINNING), Segment(f"end-{number}", END)]
+        arrivals.append(Arrival(seconds=now, prompt=prompt, output=OUTPUT + 1, limit=OUTPUT))
+    return arrivals
 
 
 def counters(port: int) -> dict[str, float]:
@@ -51,20 +58,42 @@ def counters(port: int) -> dict[str, float]:
     return {kind: sum(float(value) for name, value in found if name == kind) for kind, _ in found}
 
 
-def run(policy: str, trace: list[list[int]]) -> dict[str, float]:
+def run(policy: str, arrivals: Sequence[Arrival]) -> dict[str, float]:
     flags = ("--replicas", "2", "--routing", policy, "--max_total_token_num", str(CAPACITY))
     with served("--max_req_total_len", "1024", *flags, ray=True) as fleet:
-        results = asyncio.run(replay(fleet.port, trace))
+        outcomes = play(fleet.port, arrivals)
         seen = counters(fleet.port)
-    first = sorted(result.first_token for result in results)
-    row = {
-        "hit_rate": seen["prefix_hits"] / seen["prefix_queries"],
-        "first_token_p50": statistics.median(first),
+    return row(outcomes, seen["prefix_hits"] / seen["prefix_queries"])
+
+
+def simulate(policy: str, arrivals: Sequence[Arrival], cost: CostModel) -> dict[str, float]:
+    settings = EngineSettings(kv_tokens=CAPACITY)
+    fleet = Fleet(
+        make=lambda number: Replica(number, cost, settings, FuturePeak), size=2, router=Router(policy), seed=1
+    )
+    outcomes = fleet.run(arrivals)
+    prompts = sum(arrival.prompt_tokens for arrival in arrivals)
+    return row(outcomes, sum(served.cached for served in outcomes) / prompts)
+
+
+def row(outcomes: Sequence[Served], hit_rate: float) -> dict[str, float]:
+    first = sorted(served.to_first for served in outcomes)
+    return {
+        "hit_rate": hit_rate,
         "first_token_mean": statistics.fmean(first),
+        "first_token_p50": statistics.median(first),
         "first_token_p90": first[int(0.9 * len(first))],
     }
-    print(policy, " ".join(f"{name}={value:.3f}" for name, value in row.items()), flush=True)
-    return row
+
+
+def pace_of(cost: CostModel, policy: str, arrivals: Sequence[Arrival], mean: float) -> float:
+    """How much slower steps are here: the simulated mean time to the first token is then the real one."""
+    low, high = _PACES
+    for _ in range(12):
+        middle = (low + high) / 2
+        too_low = simulate(policy, arrivals, cost.slower(middle))["first_token_mean"] < mean
+        low, high = (middle, high) if too_low else (low, middle)
+    return (low + high) / 2
 
 
 def main() -> None:
@@ -74,10 +103,21 @@ def main() -> None:
     arguments = parser.parse_args()
     found = machine.describe()
     print(machine.in_words(found))
-    trace = prompts(arguments.requests)
-    rows = {policy: run(policy, trace) for policy in POLICIES}
+    arrivals = trace(arguments.requests)
+    cost, rows = read_model(MEASURED), {}
+    for policy in POLICIES:
+        real = run(policy, arrivals)
+        if not rows:
+            pace = pace_of(cost, policy, arrivals, real["first_token_mean"])
+            cost = cost.slower(pace)
+            print(f"pace, found on {policy}: {pace:.2f}")
+        rows[policy] = {"real": real, "simulated": simulate(policy, arrivals, cost)}
+        for kind, values in rows[policy].items():
+            print(
+                f"{policy:<13}{kind:<10}", " ".join(f"{key}={value:.3f}" for key, value in values.items()), flush=True
+            )
     if arguments.json:
-        arguments.json.write_text(json.dumps({"machine": found, "policies": rows}, indent=1))
+        arguments.json.write_text(json.dumps({"machine": found, "pace": pace, "policies": rows}, indent=1))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from runtime.executors.scripted import Script
 from runtime.messages import AddRequest
 from runtime.native import NativeLibraryError
 from runtime.request import SamplingParams
-from runtime.scheduler import Aggressive, FuturePeak, MeasuredSpeculation
+from runtime.scheduler import Aggressive, FuturePeak, MeasuredSpeculation, PastFuture
 
 
 @pytest.fixture(scope="module")
@@ -145,8 +145,9 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_admission_policy_is_the_configurations(script: Path) -> None:
-    assert scripted(script).scheduler.policy == FuturePeak()
-    optimistic = scripted(script, token_ratio=0.7, router_max_new_tokens=50)
+    assert isinstance(scripted(script).scheduler.policy, PastFuture)
+    assert scripted(script, admission="future_peak").scheduler.policy == FuturePeak()
+    optimistic = scripted(script, admission="future_peak", token_ratio=0.7, router_max_new_tokens=50)
     assert optimistic.scheduler.policy == FuturePeak(token_ratio=0.7, assumed_new_tokens=50)
     assert scripted(script, admission="aggressive").scheduler.policy == Aggressive()
 

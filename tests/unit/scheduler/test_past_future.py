@@ -115,7 +115,7 @@ def test_more_run_together_than_conservatively_and_fewer_give_way_than_aggressiv
     def run(policy: PastFuture | FuturePeak | Aggressive) -> tuple[int, int]:
         draw = random.Random(1)
         harness = Harness(num_blocks=48, max_rows=32, max_step_tokens=64, policy=policy)
-        for number in range(300):
+        for number in range(150):
             harness.add(number, [draw.randrange(1, 97) for _ in range(8)], max_new_tokens=120)
         steps = 0
         while harness.scheduler.has_work:

@@ -45,6 +45,19 @@ def test_lightllms_flags_reach_the_engine() -> None:
     assert engine.speculation == "off"
 
 
+@pytest.mark.parametrize(
+    ("flags", "admission"),
+    [
+        ("", "past_future"),
+        ("--router_token_ratio 0", "future_peak"),
+        ("--router_token_ratio 0.5", "future_peak"),
+        ("--router_token_ratio 0.5 --admission past_future", "past_future"),
+    ],
+)
+def test_lightllms_ratio_asks_for_its_admission(flags: str, admission: str) -> None:
+    assert supervisor_config(parse(*flags.split()), Path("/bundle")).engine.admission == admission
+
+
 def test_flags_reach_the_workers() -> None:
     flags = (
         "--model_name kestrel --strict_parameters --return_all_prompt_logprobs --long_truncation_mode head --disable_ui"
