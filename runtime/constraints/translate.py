@@ -7,6 +7,7 @@ import json
 from llguidance import LLMatcher, LLParserLimits
 from llguidance.gbnf_to_lark import gbnf_to_lark, is_lark_syntax
 
+from runtime.constraints.divisors import check_divisors
 from runtime.constraints.specification import COMPACT, MAX_BYTES, ConstraintError
 from runtime.request import Constraint, ConstraintKind
 
@@ -24,12 +25,14 @@ def translate(constraint: Constraint) -> str:
     """The grammar in llguidance's terms.
 
     Raises:
-        ConstraintError: The text is too long, or no JSON object where that is wanted.
+        ConstraintError: The text is too long, no JSON object where that is wanted, or asks for too large a divisor.
     """
     text = constraint.text
     size = len(text.encode(errors="replace"))
     if size > MAX_BYTES:
         raise ConstraintError(f"{size} bytes are more than the {MAX_BYTES} that a constraint may have")
+    if constraint.kind is not ConstraintKind.REGEX:
+        check_divisors(text)
     match constraint.kind:
         case ConstraintKind.JSON_SCHEMA:
             if not text.lstrip().startswith("{"):
