@@ -27,7 +27,7 @@ def built_bundle(model: str) -> str:
 
 
 def open_engine(bundle: str, **settings: Any) -> EngineCore:
-    """An engine without a prefix cache, so that no prompt is read for nothing.
+    """An engine without a prefix cache, so that no prompt is read for nothing, and that uses its whole KV cache.
 
     Args:
         bundle: Path of a bundle.
@@ -36,7 +36,7 @@ def open_engine(bundle: str, **settings: Any) -> EngineCore:
     Raises:
         SystemExit: They cannot be met, or the bundle cannot be used here.
     """
-    config = EngineConfig(bundle=bundle, socket="", prefix_cache=False, **settings)
+    config = EngineConfig(bundle=bundle, socket="", prefix_cache=False, admission="future_peak", **settings)
     try:
         return build_engine(config)[0]
     except (BundleError, SizingError) as error:

@@ -67,7 +67,11 @@ def _decoding(bundle: Path, streams: int, steps: int) -> EngineCore:
     output = steps + streams + 2  # the first ones decode while the last ones' prompts are read
     longest = _PROMPT + output
     core = open_engine(
-        bundle, prefix_cache=False, max_request_tokens=longest, max_total_tokens=streams * (longest + 16) + 8
+        bundle,
+        prefix_cache=False,
+        admission="future_peak",
+        max_request_tokens=longest,
+        max_total_tokens=streams * (longest + 16) + 8,
     )
     for number in range(streams):
         arrival = Arrival(prompt=_PROMPT, output=output)
