@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runtime.request import FinishReason
-from runtime.scheduler.admission import Forecast, Load, known_tokens, peak_blocks
+from runtime.scheduler.admission import Forecast, FuturePeak, Load, known_tokens, peak_blocks
 from runtime.scheduler.kv_cache import blocks_for
 from runtime.scheduler.length_history import LengthHistory
 from runtime.scheduler.sequence import Group
@@ -17,16 +17,17 @@ RESERVE = 0.05
 TENANTS = 256
 """Tenants with a history of their own; others share everybody's."""
 
+_WORST = FuturePeak()
 _GOLDEN = 0.6180339887498949
 
 
 class PastFuture:
     """Admit while the peak of the batch fits, with each output as long as the past makes it.
 
-    Every sample stands for a share of the outputs of the past, a number that its request's name gives it, and is
-    expected to become as long as they, given what it has reached: together the samples of a batch are spread like the
-    past, and an expectation changes only with what is known. The shares are a golden-ratio sequence, which covers the
-    distribution more evenly than the random draws of the paper.
+    It never admits less than ``FuturePeak``. Every sample stands for a share of the outputs of the past, a number that
+    its request's name gives it, and is expected to become as long as they, given what it has reached: together the
+    samples of a batch are spread like the past, and an expectation changes only with what is known. The shares are a
+    golden-ratio sequence, which covers the distribution more evenly than the random draws of the paper.
 
     Args:
         reserve: Share of the KV cache that forecasts may not fill.
@@ -72,7 +73,10 @@ class PastFuture:
         if not running:
             return True
         room = load.capacity * (1.0 - self._reserve) - self.peak([*running, *candidate.live()], load)
-        return room >= 0 or room + load.shareable(candidate.live()[0]) >= 0
+        if room >= 0 or room + load.shareable(candidate.live()[0]) >= 0:
+            return True
+        # NOTE: the reserve is for forecasts that may be wrong, and the longest that all can become is none.
+        return _WORST.admits(running, candidate, load)
 
     def _growth(self, sample: Sample) -> int:
         """Tokens that the sample is expected to add to those it is known to hold."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 import sys
@@ -112,6 +113,7 @@ def one_input(data: bytes) -> None:
 def under_alarm(work: Callable[[], None]) -> None:
     """Do ``work`` for a while."""
     watch()
+    gc.disable()  # what an alarm raises in a callback of the collector's reaches nobody
     signal.setitimer(signal.ITIMER_REAL, SECONDS)
     try:
         state.interruptible = True
@@ -120,6 +122,7 @@ def under_alarm(work: Callable[[], None]) -> None:
     except LateError:
         state.interruptible = False
     signal.setitimer(signal.ITIMER_REAL, 0)
+    gc.enable()
 
 
 def source(choices: Choices) -> str:

@@ -127,3 +127,13 @@ def test_more_run_together_than_conservatively_and_fewer_give_way_than_aggressiv
     conservative, past_future, aggressive = (run(policy) for policy in (FuturePeak(), PastFuture(), Aggressive()))
     assert past_future[0] < conservative[0]
     assert past_future[1] < aggressive[1]
+
+
+def test_whoever_fits_at_their_longest_fits() -> None:
+    harness = Harness(num_blocks=20, max_rows=4, policy=PastFuture(0.5))
+    for number in range(4):
+        harness.add(
+            number, [1 + number] * harness.scheduler.kv.block_size, max_new_tokens=4 * harness.scheduler.kv.block_size
+        )
+    harness.step()
+    assert len(harness.scheduler.running) == 4
