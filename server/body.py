@@ -71,8 +71,8 @@ class BodyMiddleware:
             raise self._too_large()
         body = bytearray()
         try:
-            async with asyncio.timeout(self._seconds):
-                await self._fill(body, receive)
+            async with asyncio.timeout(self._seconds) as limit:
+                await self._fill(body, receive, limit)
         except TimeoutError:
             raise _RefusedError(408, TOO_SLOW) from None
         finally:
@@ -81,10 +81,14 @@ class BodyMiddleware:
             raise _RefusedError(415, "send the body as it is, without compression")
         return bytes(body)
 
-    async def _fill(self, body: bytearray, receive: Receive) -> None:
+    async def _fill(self, body: bytearray, receive: Receive, limit: asyncio.Timeout) -> None:
         more = True
         while more:
             message = await receive()
+            if limit.expired():
+                # NOTE: Python 3.11's ``wait_for``, which gunicorn waits with, swallows a cancellation where data comes
+                # at the same moment: the time would be up for nobody.
+                raise TimeoutError
             if message["type"] == "http.disconnect":
                 # NOTE: this is also what a server says when it is tired of waiting.
                 raise _RefusedError(408, TOO_SLOW)

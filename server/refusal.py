@@ -43,6 +43,7 @@ async def refuse(
 async def discard(receive: Receive) -> None:
     """Take what the client goes on to send: were it left unread, the answer could be lost in a connection reset."""
     with suppress(TimeoutError):
-        async with asyncio.timeout(DISCARD_SECONDS):
-            while (await receive()).get("more_body"):
+        async with asyncio.timeout(DISCARD_SECONDS) as limit:
+            # NOTE: a cancellation can be swallowed on its way, see ``server.body``.
+            while (await receive()).get("more_body") and not limit.expired():
                 pass

@@ -124,3 +124,21 @@ def test_bodies_that_are_not_whole_have_a_bound_together() -> None:
         return statuses
 
     assert asyncio.run(body()) == [503] * 3
+
+
+def test_time_is_up_even_where_the_cancellation_is_swallowed() -> None:
+    sent: Messages = []
+
+    async def receive() -> Mapping[str, Any]:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        return part(b"")
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    async def app(_scope: Any, _receive: Any, _send: Any) -> None:
+        raise AssertionError
+
+    asyncio.run(asyncio.wait_for(BodyMiddleware(app, 10, 0.05)(SCOPE, receive, send), 20))
+    assert sent[0]["status"] == 408
